@@ -1,0 +1,1 @@
+"""How the embedded weights are trained, from a folder of paintings with a metadata table."""
