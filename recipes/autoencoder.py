@@ -33,7 +33,7 @@ def reconstruction(out: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 
 
 def main(folder: options.Data, work: options.Work = Path("work"), minutes: options.Minutes = 20., device: options.Device = "auto",
-         batch_size: Annotated[int, typer.Option(help="Images a step.")] = 16, start: options.Start = None):
+         batch_size: Annotated[int, typer.Option(help="Crops of 64 pixels a step; the last fifth takes a third as many of 128.")] = 12, start: options.Start = None):
     device = options.device(device)
     images, table = data.paintings(folder, work)
     rows = np.flatnonzero(table["split"] != "test")
@@ -45,8 +45,10 @@ def main(folder: options.Data, work: options.Work = Path("work"), minutes: optio
     generator = torch.Generator().manual_seed(run.step)
 
     def losses(step, progress):
-        chosen = rows[torch.randint(len(rows), (batch_size,), generator=generator).numpy()]
-        target = data.random_crop(data.batch(images, chosen, device), 128, generator).contiguous(memory_format=torch.channels_last)
+        # Small crops first: at this size the number of steps, not of pixels, limits the autoencoder.
+        count, side = (batch_size, 64) if progress < .8 else (max(1, batch_size // 3), 128)
+        chosen = rows[torch.randint(len(rows), (count,), generator=generator).numpy()]
+        target = data.random_crop(data.batch(images, chosen, device), side, generator).contiguous(memory_format=torch.channels_last)
         latents = model.encode(target * 2 - 1).latents.float()
         # Noise on the latents: the decoder will be fed a denoiser's output, never an encoder's.
         out = model.decode(latents + .08 * torch.randn_like(latents)).sample.float() / 2 + .5

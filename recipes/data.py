@@ -14,7 +14,7 @@ from PIL import Image
 from rich.progress import track
 
 SIDE = 144  # the stored side in pixels; recipes crop 128 or 96 from it
-MIN_IMAGES = 150  # a style with fewer is left to few-shot use: its classes are kept out of heads and claims
+MIN_IMAGES = 200  # a style with fewer is kept out of heads and claims: a handful of artists teaches the artists
 
 
 def paintings(folder: Path, cache: Path) -> tuple[np.ndarray, pd.DataFrame]:

@@ -1,0 +1,31 @@
+"""What every judge says of its features: style, year, genre, severity."""
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+YEAR_CENTRE, YEAR_SPREAD = 1850., 80.  # so that the linear readout works near zero
+
+
+class Readout(nn.Module):
+    """Linear readings of features `(n, d)`; styles by cosine to a prototype each where `prototypes` is set."""
+
+    def __init__(self, dim: int, styles: int, genres: int, prototypes: bool = False):
+        super().__init__()
+        self.style = nn.Linear(dim, styles, bias=not prototypes)
+        self.genre, self.year, self.severity = nn.Linear(dim, genres), nn.Linear(dim, 1), nn.Linear(dim, 1)
+        self.prototypes = prototypes
+
+    def forward(self, features: torch.Tensor) -> dict[str, torch.Tensor]:
+        if self.prototypes:
+            logits = 16 * F.normalize(features, dim=-1) @ F.normalize(self.style.weight, dim=-1).T
+        else:
+            logits = self.style(features)
+        return {"style_logits": logits, "year": YEAR_CENTRE + YEAR_SPREAD * self.year(features)[:, 0], "genre_logits": self.genre(features),
+                "severity": self.severity(features)[:, 0].sigmoid(), "features": features}
+
+
+def prepare(images: torch.Tensor, side: int) -> torch.Tensor:
+    """Square images of `side` pixels in [-1, 1], whole: a judge sees the picture that a person sees, not a crop of it."""
+    if images.shape[-2:] != (side, side):
+        images = F.interpolate(images, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
+    return images * 2 - 1

@@ -1,0 +1,52 @@
+"""Put what the recipes trained into the folders that ship: `guide/embedded` (diffusers' format) and `probes/embedded/clip` (open_clip's).
+
+    python -m recipes.assemble --work work/
+"""
+import json
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import open_clip
+import torch
+import typer
+from diffusers import AutoencoderTiny, DDIMScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+from transformers import CLIPTokenizer
+
+from recipes.denoiser import CONFIG, SCHEDULE
+from recipes.text_tower import to_transformers
+
+ROOT = Path(__file__).parents[1]
+
+
+def pipeline(work: Path) -> StableDiffusionXLPipeline:
+    """The pipeline from the parts in `work/`; of a denoiser still in training, its moving average so far."""
+    source = work / "clip" / "model"
+    clip, _, _ = open_clip.create_model_and_transforms(f"local-dir:{source}")
+    tokenizer = CLIPTokenizer.from_pretrained(source)
+    unet = UNet2DConditionModel(**CONFIG)
+    finished, checkpoint = work / "denoiser" / "unet", work / "denoiser" / "checkpoint.pt"
+    if finished.exists():
+        unet = UNet2DConditionModel.from_pretrained(finished)
+    elif checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True, map_location="cpu")["average"]
+        unet.load_state_dict({name.removeprefix("unet."): value for name, value in state.items()})
+    return StableDiffusionXLPipeline(
+        vae=AutoencoderTiny.from_pretrained(work / "autoencoder" / "vae"), unet=unet, scheduler=DDIMScheduler(**SCHEDULE),
+        text_encoder=None, tokenizer=None, text_encoder_2=to_transformers(clip, tokenizer), tokenizer_2=tokenizer,
+        force_zeros_for_empty_prompt=True, add_watermarker=False)
+
+
+def main(work: Annotated[Path, typer.Option(help="Where the recipes left their results.")] = Path("work"),
+         root: Annotated[Path, typer.Option(help="Root of the checkout to install into.")] = ROOT):
+    target = root / "probes" / "embedded" / "clip"
+    shutil.copytree(work / "clip" / "model", target, dirs_exist_ok=True)
+    folder = root / "guide" / "embedded"
+    pipeline(work).to(dtype=torch.float16).save_pretrained(folder, safe_serialization=True)
+    # Stored in 16 bits, used in 32: transformers would take the stored type for the one to compute in, diffusers would not.
+    config = folder / "text_encoder_2" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"dtype": "float32"}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    typer.run(main)
