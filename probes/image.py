@@ -1,0 +1,108 @@
+"""Images as the whole project holds them: RGB float in [0, 1], `(n, 3, h, w)`."""
+import glob
+import re
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+from torch.nn import functional as F
+
+from probes.errors import UserError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+TOLERANCE = 1e-2  # bfloat16 near 1 is no finer
+
+
+def load(path: Path | str) -> Tensor:
+    """The file as `(1, 3, h, w)`, turned as its EXIF says, transparency over white. UserError if it is missing or no whole image."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                return from_pil(ImageOps.exif_transpose(image))
+    except FileNotFoundError:
+        raise UserError(f"there is no image {path}.") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        limit = Image.MAX_IMAGE_PIXELS // 10 ** 6
+        raise UserError(f"{path} has too many pixels to be read safely; make it smaller than {limit} megapixels.") from None
+    except UnidentifiedImageError:
+        raise UserError(f"{path} is not an image in a format that Pillow reads.") from None
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise UserError(f"{path} cannot be read as an image: {getattr(error, 'strerror', None) or error}.") from None
+
+
+def from_pil(image: Image.Image) -> Tensor:
+    """A Pillow image of any mode as `(1, 3, h, w)`: 16-bit greys keep their range, transparency is laid over white."""
+    if image.mode.startswith("I;16"):
+        grey = np.asarray(image).astype(np.float32) / 65535
+        return torch.from_numpy(grey)[None, None].expand(1, 3, -1, -1).contiguous()
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    pixels = np.array(image.convert("RGB"))
+    return torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
+
+
+def to_pil(image: Tensor) -> Image.Image:
+    """One image, `(3, h, w)` or `(1, 3, h, w)`, as 8-bit Pillow RGB."""
+    images = check(image if image.ndim == 4 else image[None])
+    if len(images) != 1:
+        raise UserError(f"one image at a time can become a picture, not a batch of {len(images)}.")
+    pixels = images[0].detach().float().clamp(0, 1).mul(255).round().byte()
+    return Image.fromarray(pixels.permute(1, 2, 0).cpu().contiguous().numpy())
+
+
+def check(images: Tensor, finite: bool = True) -> Tensor:
+    """`images` unchanged if they are RGB floats `(n, 3, h, w)` in [0, 1] without NaN or infinity; else a UserError says what they are."""
+    if not isinstance(images, Tensor):
+        raise UserError(f"images must be a tensor of shape (n, 3, h, w), not {type(images).__name__}.")
+    if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
+        raise UserError(f"images must have the shape (n, 3, h, w) with nothing empty, not {tuple(images.shape)}.")
+    if not images.is_floating_point():
+        raise UserError(f"images must be floats in [0, 1], not {str(images.dtype).removeprefix('torch.')}; divide 8-bit values by 255.")
+    values = images.detach()
+    if finite and not values.isfinite().all():
+        raise UserError("images must be finite, but some hold NaN or infinity.")
+    low, high = (float(value) for value in torch.nan_to_num(values, .5, .5, .5).aminmax())
+    if low < -TOLERANCE or high > 1 + TOLERANCE:
+        raise UserError(f"images must lie in [0, 1], not in [{low:.3g}, {high:.3g}]; shift and scale them first.")
+    return images
+
+
+def resize(images: Tensor, size: int | tuple[int, int], mode: str = "bicubic") -> Tensor:
+    """`(n, 3, h, w)` to `size` (height, width, or one number for both), antialiased as Pillow does it; `mode` is bilinear or bicubic.
+
+    Bicubic overshoot is cut at 0 and 1 in the value but not in the gradient, so that a white patch can still be pushed.
+    """
+    size = (size, size) if isinstance(size, int) else tuple(size)
+    if size == tuple(images.shape[-2:]):
+        return images
+    out = F.interpolate(images, size=size, mode=mode, antialias=True, align_corners=False)
+    return clamp(out) if mode == "bicubic" else out
+
+
+def clamp(images: Tensor) -> Tensor:
+    """Values cut to [0, 1], the gradient passed straight through."""
+    return images + (images.detach().clamp(0, 1) - images.detach())
+
+
+def find(source: Path | str) -> list[Path]:
+    """The images a folder (with its subfolders), a glob pattern or a file name means, in natural order; UserError if there are none."""
+    path = Path(source).expanduser()
+    if path.is_file():
+        return [path]
+    candidates = path.rglob("*") if path.is_dir() else map(Path, glob.glob(str(path), recursive=True))
+    found = [item for item in candidates if item.suffix.lower() in SUFFIXES and not item.name.startswith(".") and item.is_file()]
+    if not found and path.is_dir():
+        raise UserError(f"the folder {source} holds no images ({', '.join(suffix[1:] for suffix in SUFFIXES)}).")
+    if not found:
+        raise UserError(f"there is no folder or image {source}, and as a pattern it matches no image.")
+    return sorted(found, key=_natural)
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    """`2.png` before `10.png`."""
+    return [(int(part), "") if part.isdecimal() else (-1, part.lower()) for part in re.split(r"(\d+)", str(path))]
