@@ -1,0 +1,244 @@
+"""The command line: each command parses, calls one function, prints. Heavy imports wait until a command needs them."""
+import shlex
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer.core import TyperGroup
+
+from probes.errors import UserError
+
+
+class Commands(TyperGroup):
+    """A user's mistake is one sentence and exit code 2; an interruption is exit code 130; neither shows a traceback."""
+
+    def invoke(self, ctx):
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            typer.secho(str(error), fg="red", err=True)
+            raise typer.Exit(2) from None
+        except KeyboardInterrupt as interruption:
+            typer.secho(str(interruption) or "Interrupted.", fg="yellow", err=True)
+            raise typer.Exit(130) from None
+
+
+app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+                  help="Make pictures in a style and a period, see how well they keep it, and read any folder of pictures the same way.")
+
+Prompt = Annotated[str, typer.Option(help="The subject: 'still life with lemons'. Default: the style's own subjects, one after another.")]
+Style = Annotated[str, typer.Option(help="A style or a mixture: baroque, or baroque:.7,ukiyo-e:.3. `guide styles` lists them.")]
+Avoid = Annotated[list[str] | None, typer.Option(help="A style to stay away from; may be given several times.")]
+Period = Annotated[str, typer.Option(help="A year or a span of years: 1650 or 1600-1725.")]
+Seeds = Annotated[str, typer.Option(help="One picture each, unguided and guided: 0-7 or 3,5,9.")]
+Model = Annotated[str, typer.Option(help="embedded, another of `guide models`, a diffusers folder or a hub id.")]
+Strength = Annotated[float | None, typer.Option(help="How hard to steer; 0 not at all, 1 a fifth of classifier-free guidance's move. Default: the model's.")]
+Steps = Annotated[int | None, typer.Option(help="Denoising steps. Default: the model's.")]
+Size = Annotated[str, typer.Option(help="Pixels, multiples of 8: 128, or width x height as 128x160. Default: the model's.")]
+Scale = Annotated[float | None, typer.Option("--guidance-scale", help="Classifier-free guidance, of the prompt. Default: the model's.")]
+Encoder = Annotated[str, typer.Option(help="The CLIP that steers: embedded, an open_clip folder, or ViT-B-32:laion2b_s34b_b79k.")]
+Judge = Annotated[str, typer.Option(help="Who gives the verdict; it must not have steered.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
+Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
+Name = Annotated[bool, typer.Option("--name-style/--no-name-style", help="Name style and period in the prompt, or leave them to guidance alone.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only where the results are.")]
+
+
+@app.command()
+def generate(prompt: Prompt = "", style: Style = "", avoid: Avoid = None, period: Period = "", seeds: Seeds = "0-3", model: Model = "embedded",
+             strategy: Annotated[str, typer.Option(help="How to steer; `guide strategies` lists them.")] = "clean-image",
+             strength: Strength = None, steps: Steps = None, size: Size = "", guidance_scale: Scale = None, encoder: Encoder = "embedded",
+             judge: Judge = "verdict", device: Device = "auto", dtype: Dtype = "auto", name_style: Name = True,
+             batch: Annotated[int, typer.Option(help="Pictures made at a time; fewer need less memory.")] = 4,
+             out: Annotated[Path | None, typer.Option(help="Folder of the results; the same folder and arguments continue. "
+                                                           "Default: outputs/<style>-<time>.")] = None,
+             quiet: Quiet = False) -> None:
+    """Make pictures, unguided and guided at the same seeds, and say how well they keep style and period."""
+    from guide.brief import parse_seeds, parse_size
+    brief = _brief(prompt, style, avoid, period, name_style)
+    if not (brief.prompt or brief.styles or brief.period):
+        raise UserError("Nothing is asked for; name a --style, a --prompt or a --period.")
+    chosen, pixels = parse_seeds(seeds), parse_size(size) if size else None
+    folder = out or _folder(brief.slug())
+    from guide.run import Request, generate
+    request = Request(brief, folder, chosen, model, strategy, strength, steps, pixels, guidance_scale, encoder, judge, device, dtype, batch,
+                      _typed())
+    with _progress(quiet) as (on_progress, notice), _continuable(folder):
+        result = generate(request, on_progress, notice)
+    if not quiet:
+        from rich.console import Console
+        Console().print(result.table())
+        for line in result.lines():
+            typer.echo(line)
+    typer.echo(folder if quiet else f"Pictures side by side: {result.sheet}")
+
+
+@app.command()
+def compare(styles: Annotated[str, typer.Option(help="Styles, each on its own: baroque,ukiyo-e.")] = "baroque",
+            strategies: Annotated[str, typer.Option(help="Strategies; the first is what the others are measured against.")] = "unguided,clean-image",
+            prompt: Prompt = "", avoid: Avoid = None, period: Period = "", seeds: Seeds = "0-7", model: Model = "embedded",
+            strength: Strength = None, steps: Steps = None, size: Size = "", guidance_scale: Scale = None, encoder: Encoder = "embedded",
+            judge: Judge = "verdict", device: Device = "auto", dtype: Dtype = "auto", name_style: Name = True,
+            batch: Annotated[int, typer.Option(help="Pictures made at a time.")] = 4,
+            out: Annotated[Path | None, typer.Option(help="Folder of the results; the same folder and arguments continue.")] = None,
+            quiet: Quiet = False) -> None:
+    """Run strategies on the same styles and seeds: paired differences of guide and verdict, with intervals, image distances and costs."""
+    from guide.brief import parse_seeds, parse_size, parse_styles
+    keys = [key for name in styles.split(",") if name.strip() for key, _ in parse_styles(name)]
+    names = [name.strip() for name in strategies.split(",") if name.strip()]
+    chosen, pixels = parse_seeds(seeds), parse_size(size) if size else None
+    brief = _brief(prompt, "", avoid, period, name_style)
+    folder = out or _folder("compare")
+    from guide.compare import compare
+    from guide.run import Request
+    request = Request(brief, folder, chosen, model, names[-1] if names else "", strength, steps, pixels, guidance_scale, encoder, judge, device,
+                      dtype, batch, _typed())
+    with _progress(quiet) as (on_progress, notice), _continuable(folder):
+        comparison = compare(request, keys, names, on_progress, notice)
+    if not quiet:
+        from rich.console import Console
+        Console().print(comparison.table())
+    typer.echo(folder if quiet else f"Results: {folder}")
+
+
+@app.command()
+def audit(folder: Annotated[Path, typer.Argument(help="A folder of pictures, or one picture.")],
+          style: Style = "", avoid: Avoid = None, period: Period = "", prompt: Annotated[str, typer.Option(help="What they should show.")] = "",
+          encoder: Encoder = "embedded", judge: Judge = "verdict", device: Device = "auto",
+          steered_by: Annotated[list[str] | None, typer.Option(help="The encoder that steered these pictures, so that its own kin gives no verdict.")] = None,
+          out: Annotated[Path | None, typer.Option(help="Folder for report.csv and report.json. Default: outputs/audit-<folder>.")] = None,
+          quiet: Quiet = False) -> None:
+    """Read any folder of pictures: style, year, content, the verdict; a table, CSV and JSON."""
+    brief = _brief(prompt, style, avoid, period, True)
+    target = out or Path("outputs") / f"audit-{folder.resolve().name}"
+    from probes.audit import audit
+    report = audit(folder, intent=brief, encoder=encoder, judge=judge, steered_by=tuple(steered_by or ()), device=device)
+    _make(target)
+    report.to_csv(target / "report.csv")
+    report.to_json(target / "report.json")
+    if not quiet:
+        from rich.console import Console
+        Console().print(report.table())
+    typer.echo(target if quiet else f"Report: {target / 'report.csv'} and report.json")
+
+
+@app.command()
+def styles() -> None:
+    """List the styles: names, years, region, and which of them the embedded models learned."""
+    from rich.table import Table
+
+    from guide.brief import learned
+    from probes.config import styles
+    known = learned()
+    table = Table("style", "also called", "years", "region", "embedded", title="Styles")
+    for key, entry in sorted(styles().items(), key=lambda item: (item[1].years, item[0])):
+        table.add_row(key, ", ".join(entry.names[1:3]), f"{entry.years[0]}-{entry.years[1]}", entry.region, "learned" if key in known else "")
+    _show(table)
+    typer.echo("Styles that the embedded models did not learn need a hub model: see `guide models`.")
+
+
+@app.command()
+def models() -> None:
+    """List the models in configs/models; a diffusers folder or a hub id works too."""
+    from rich.table import Table
+
+    from guide.pipelines import models
+    table = Table("model", "source", "size", "steps", "guidance scale", "GPU memory", "licence", "about", title="Models")
+    for key, entry in models().items():
+        memory = f"{entry.gpu_memory:g} GB" if entry.gpu_memory else "none needed"
+        table.add_row(key, entry.source, str(entry.size), str(entry.steps), f"{entry.guidance_scale:g}", memory, entry.licence, entry.about)
+    _show(table)
+
+
+@app.command()
+def strategies() -> None:
+    """List the strategies in configs/strategies."""
+    from rich.table import Table
+
+    from guide.strategies import presets
+    table = Table("strategy", "about", title="Strategies")
+    for key, about in presets().items():
+        table.add_row(key, about)
+    _show(table)
+
+
+@app.command()
+def doctor() -> None:
+    """Check the installation against known answers and say what this machine can run."""
+    from guide.doctor import examine
+    checks = list(examine())
+    for check in checks:
+        typer.secho(f"{'ok  ' if check.ok else 'FAIL' if check.ok is False else 'note'}  ", fg={True: "green", False: "red"}.get(check.ok), nl=False)
+        typer.echo(f"{check.name}: {check.found}")
+    if any(check.ok is False for check in checks):
+        raise UserError("The installation does not give the known answers; reinstall it, or read the lines marked FAIL.")
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    from importlib.metadata import version
+    typer.echo(version("clip-guided-generation"))
+
+
+def _brief(prompt: str, style: str, avoid: list[str] | None, period: str, name_style: bool):
+    from guide.brief import Brief, parse_avoid, parse_period, parse_styles
+    chosen, shunned = parse_styles(style) if style else (), parse_avoid(avoid or ())
+    both = sorted({key for key, _ in chosen} & set(shunned))
+    if both:
+        raise UserError(f"The style {both[0]!r} is both asked for and avoided; leave it out of one of them.")
+    return Brief(prompt.strip(), chosen, shunned, parse_period(period) if period else None, name_style)
+
+
+def _folder(name: str) -> Path:
+    return Path("outputs") / f"{name}-{time.strftime('%Y-%m-%d-%H%M%S')}"
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"Cannot write into {folder}: {error.strerror}; choose another folder with --out.") from None
+
+
+def _typed() -> str:
+    return shlex.join(["guide", *sys.argv[1:]])
+
+
+def _show(table) -> None:
+    from rich.console import Console
+    Console().print(table)
+
+
+@contextmanager
+def _continuable(folder: Path) -> Iterator[None]:
+    """Say after Ctrl-C what is kept and how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        kept = len(list(folder.rglob("seed-*.png")))
+        command = shlex.join([*shlex.split(_typed()), *([] if "--out" in _typed() else ["--out", str(folder)])])
+        rest = f"{kept} finished pictures are kept in {folder}; `{command}` goes on from there" if kept else "no picture was finished"
+        raise KeyboardInterrupt(f"Interrupted: {rest}.") from None
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[tuple]:
+    """A bar on stderr: `on_progress(what, done, total)` in denoising steps, and `notice(line)` above it."""
+    if quiet:
+        yield lambda what, done, total: None, lambda line: typer.echo(line, err=True)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeElapsedColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("loading", total=None)
+        yield (lambda what, done, total: bar.update(task, description=what, completed=done, total=total)), bar.console.print
+
+
+if __name__ == "__main__":
+    app()
