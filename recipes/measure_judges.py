@@ -1,0 +1,83 @@
+"""Measure the judges on artists that no model here has seen; their cards, into `work/<name>/model/card.json`.
+
+    python -m recipes.measure_judges --data paintings/ --work work/
+"""
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+import typer
+from rich.progress import track
+from safetensors.torch import load_file
+from scipy.stats import spearmanr
+from sklearn.metrics import cohen_kappa_score
+
+from probes.judges import GENRES, STYLES, build
+from recipes import data, options
+from recipes.corruptions import CORRUPTIONS, corrupt
+from recipes.heads import softmax
+from recipes.judges import OBJECTIVES
+from recipes.metrics import artist_halves, fit_temperature, style_figures, year_figures
+
+ARCHITECTURES = {"referee": "residual network", "verdict": "compact convolutional transformer"}
+
+
+@torch.no_grad()
+def opinions(model, images, rows, device, generator=None) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """The judge's outputs over `rows`, and the severity of the damage done to them (0 without a generator)."""
+    outputs, severities = [], []
+    for index in track(range(0, len(rows), 128), description="judging"):
+        pixels = data.centre_crop(data.batch(images, rows[index:index + 128], device), 128)
+        severity = torch.zeros(len(pixels))
+        if generator is not None:
+            pixels, severity = corrupt(pixels, generator)
+        outputs.append({name: value.float().cpu() for name, value in model(pixels).items()})
+        severities.append(severity)
+    return {name: torch.cat([out[name] for out in outputs]).numpy() for name in outputs[0]}, torch.cat(severities).cpu().numpy()
+
+
+def card(name: str, work: Path, images, table: pd.DataFrame, device) -> tuple[dict, np.ndarray]:
+    """The card's content and the style guesses on all test paintings of known style."""
+    model = build(name).to(device)
+    model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in load_file(work / name / "model" / "model.safetensors").items()})
+    test = np.flatnonzero((table["split"] == "test") & table["style"].isin(STYLES))
+    tested = table.iloc[test]
+    labels = pd.Categorical(tested["style"], STYLES).codes
+    out, _ = opinions(model, images, test, device)
+    half = artist_halves(tested["artist"])
+    temperature = fit_temperature(out["style_logits"][half], labels[half])
+    probabilities = softmax(out["style_logits"] / temperature)
+    everything = style_figures(probabilities, labels, tested["artist"], STYLES)
+    calibrated = style_figures(probabilities[~half], labels[~half], tested["artist"][~half], STYLES)
+    years = tested["year"].to_numpy(np.float64)
+    dated = ~np.isnan(years)
+    genres = pd.Categorical(tested["genre"], GENRES).codes
+    has = genres >= 0
+    rows = test[::3]
+    damaged, severity = opinions(model, images, rows, device, torch.Generator().manual_seed(7))
+    metrics = {"style": everything, "ece_other_half": calibrated["ece"], "year": year_figures(out["year"][dated], years[dated], tested["artist"][dated]),
+               "genre": style_figures(softmax(out["genre_logits"])[has], genres[has], tested["artist"][has], GENRES),
+               "severity": {"images": len(rows), "kinds": sorted(CORRUPTIONS), "spearman": float(spearmanr(damaged["severity"], severity).statistic),
+                            "mean on undamaged": float(out["severity"].mean())}}
+    training = json.loads((work / name / "model" / "training.json").read_text())
+    return {"labels": list(STYLES), "genre_labels": list(GENRES), "temperature": temperature, "recall": everything["recall"], "side": model.side,
+            "lineage": {"data": "judge", "architecture": ARCHITECTURES[name], "objective": OBJECTIVES[name]}, "training": training,
+            "metrics": metrics}, probabilities.argmax(1)
+
+
+def main(folder: options.Data, work: options.Work = Path("work"), device: options.Device = "auto"):
+    device = options.device(device)
+    images, table = data.paintings(folder, work)
+    cards, guesses = {}, {}
+    for name in OBJECTIVES:
+        cards[name], guesses[name] = card(name, work, images, table, device)
+    kappa = float(cohen_kappa_score(guesses["referee"], guesses["verdict"]))
+    for name, content in cards.items():
+        content["metrics"]["agreement of the two judges (kappa)"] = kappa
+        (work / name / "model" / "card.json").write_text(json.dumps(content, indent=1))
+
+
+if __name__ == "__main__":
+    typer.run(main)
