@@ -1,0 +1,122 @@
+"""What a run was: the command as typed and as resolved, versions, commit, seeds, weights, costs. One record.json a run."""
+
+import json
+import math
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from probes.atomic import write_text
+from probes.errors import UserError
+
+SCHEMA = 1
+PACKAGES = ("guide", "torch", "torchvision", "diffusers", "transformers", "open_clip_torch", "numpy", "pandas", "pillow", "safetensors")
+
+
+def typed() -> str:
+    """The command line as typed, quoted so that a shell reads it back."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that a picture depends on."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def commit() -> dict[str, str | bool] | None:
+    """Commit and dirty flag of this project's own checkout; None where it runs installed, or without git."""
+    root = Path(__file__).resolve().parents[1]
+    if not (root / ".git").exists():
+        return None
+    try:
+        head, status = (
+            subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+            for words in (["rev-parse", "HEAD"], ["status", "--porcelain"])
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return {"commit": head, "dirty": bool(status)}
+
+
+def now() -> str:
+    """The time, UTC, to the second, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def plain(value: object) -> object:
+    """The value as JSON holds it: dataclasses and mappings as objects, paths as text, tensors as lists, nan and inf as null."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return plain({f.name: getattr(value, f.name) for f in fields(value)})
+    if isinstance(value, Mapping):
+        return {str(key): plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(entry) for entry in value]
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
+
+
+@dataclass
+class Record:
+    """One run. Everything but `request` has a sensible default; `write` may be called as often as the run moves on."""
+
+    request: object
+    """All arguments as resolved (a dataclass or a dict)."""
+    command: str = field(default_factory=typed)
+    kind: str = "generate"
+    seeds: tuple[int, ...] = ()
+    device: str = ""
+    weights: dict[str, str] = field(default_factory=dict)
+    """sha256 of every set of weights used, by role."""
+    lineages: dict[str, object] = field(default_factory=dict)
+    """Lineage by role: what steered and what judged."""
+    costs: dict[str, float] = field(default_factory=dict)
+    """Denoiser, encoder and decoder calls, seconds."""
+    rows: list[dict] = field(default_factory=list)
+    """One object per image."""
+    notes: list[str] = field(default_factory=list)
+    """What did not go as asked: skipped steps, resized images, absent measures."""
+    versions: dict[str, str] = field(default_factory=versions)
+    git: dict | None = field(default_factory=commit)
+    started: str = field(default_factory=now)
+    finished: str | None = None
+    complete: bool = False
+    schema: int = SCHEMA
+
+    def finish(self) -> None:
+        """Mark the run as complete."""
+        self.finished, self.complete = now(), True
+
+    def write(self, path: str | Path) -> None:
+        """Write record.json, whole or not at all."""
+        write_text(path, json.dumps({f.name: plain(getattr(self, f.name)) for f in fields(self)}, indent=1, ensure_ascii=False) + "\n")
+
+
+def read(path: str | Path) -> Record:
+    """The record in a file, or in a run's folder; `request` comes back as a dict, tuples as lists."""
+    path = Path(path)
+    path = path / "record.json" if path.is_dir() else path
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"There is no record at {path} ({error.strerror}); name the folder of a run.") from error
+    except ValueError as error:
+        raise UserError(f"The record {path} is not JSON ({error}); run the command again.") from error
+    known = {f.name for f in fields(Record)}
+    if not isinstance(found, dict) or "request" not in found or found.get("schema", 0) > SCHEMA:
+        raise UserError(f"The record {path} is not one of this version; run the command again, or update the package.")
+    return Record(**{key: value for key, value in found.items() if key in known})

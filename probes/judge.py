@@ -1,0 +1,97 @@
+"""Judges: networks of other families than the encoder that steers, which give an opinion and refuse where they would be partial."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from probes import judges
+from probes.errors import UserError
+from probes.image import check
+from probes.lineage import Lineage, same_family
+
+FOLDER = Path(__file__).parent / "embedded"
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """What a judge says of n images."""
+
+    styles: Tensor
+    """(n, k) calibrated probabilities, in the order of `Judge.labels`."""
+    years: Tensor
+    """(n,) year of making."""
+    genres: Tensor
+    """(n, g) probabilities, in the order of `Judge.genre_labels`."""
+    severity: Tensor
+    """(n,) how damaged, 0 (clean) to 1."""
+    features: Tensor
+    """(n, d) L2-normalised features, for distances."""
+
+
+class Judge(nn.Module):
+    """A network with its card: label names, temperature, recall on real paintings, lineage. It never gives a gradient."""
+
+    def __init__(self, name: str, network: nn.Module, card: dict, weights: str):
+        super().__init__()
+        self.name, self.network, self.card = name, network.eval().requires_grad_(False), card
+        self.labels, self.genre_labels = tuple(card["labels"]), tuple(card["genre_labels"])
+        self.temperature: float = card.get("temperature", 1.0)
+        self.recall: dict[str, float] = card.get("recall", {})
+        lineage = card.get("lineage", {})
+        self.lineage = Lineage(weights, lineage.get("data", ""), lineage.get("architecture", ""), lineage.get("objective", ""))
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> Opinion:
+        """Images (n, 3, h, w) in [0, 1], any size from 32 pixels."""
+        said = self.network(check(images).to(next(self.network.parameters()).dtype))
+        return Opinion(
+            styles=(said["style_logits"].float() / self.temperature).softmax(-1),
+            years=said["year"].float(),
+            genres=said["genre_logits"].float().softmax(-1),
+            severity=said["severity"].float(),
+            features=nn.functional.normalize(said["features"].float(), dim=-1),
+        )
+
+    def check(self, steered_by: Iterable[Lineage]) -> None:
+        """UserError where this judge is of the same family as anything that steered or tuned what it is to judge."""
+        for lineage in steered_by:
+            if clash := same_family(self.lineage, lineage):
+                raise UserError(
+                    f"The judge {self.name!r} cannot give a verdict on what its own family steered or tuned ({clash}); choose another with --judge."
+                )
+
+    def log_odds(self, opinion: Opinion, styles: Iterable[tuple[str, float]]) -> Tensor:
+        """(n,) weighted sum of log p / (1 - p) over the styles; nan where the judge does not know one of them."""
+        total = torch.zeros(len(opinion.years))
+        for style, weight in styles:
+            if style not in self.labels:
+                return torch.full_like(total, torch.nan)
+            total += weight * opinion.styles[:, self.labels.index(style)].cpu().clamp(1e-6, 1 - 1e-6).logit()
+        return total
+
+
+@lru_cache(maxsize=4)
+def load(name: str = "verdict", device: str = "cpu") -> Judge:
+    """A judge that ships: `referee` (may tune a strength or stop a run) or `verdict` (influences nothing)."""
+    if name not in judges.NETWORKS:
+        near = get_close_matches(name, judges.NETWORKS, 1, 0) or list(judges.NETWORKS)
+        raise UserError(f"There is no judge {name!r}; did you mean {near[0]!r}? The judges are {', '.join(judges.NETWORKS)}.")
+    folder = FOLDER / name
+    weights, card = folder / "model.safetensors", folder / "card.json"
+    if not (weights.is_file() and card.is_file()):
+        raise UserError(f"The weights of the judge {name!r} are missing from {folder}; reinstall the package, or train them with recipes/.")
+    try:
+        read = json.loads(card.read_text(encoding="utf-8"))
+        network = judges.build(name, read["labels"], read["genre_labels"])
+        network.load_state_dict({key: value.float() for key, value in load_file(weights).items()})
+    except (ValueError, KeyError, RuntimeError, OSError) as error:
+        raise UserError(f"The judge {name!r} in {folder} cannot be loaded ({type(error).__name__}: {str(error)[:200]}); reinstall the package.") from error
+    return Judge(name, network, read, sha256(weights.read_bytes()).hexdigest()).to(device)

@@ -1,0 +1,89 @@
+"""Distances against closed forms; LPIPS only with its real trunk."""
+
+import pytest
+import torch
+
+from probes import distance
+from probes.errors import UserError
+
+
+def paintings(count=2, side=128):
+    """Smooth coloured noise: something with structure at every scale."""
+    noise = torch.rand(count, 3, side // 8, side // 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    fine = torch.rand(count, 3, side, side, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    return (0.7 * torch.nn.functional.interpolate(noise, size=side, mode="bicubic", antialias=True) + 0.3 * fine).clamp(0, 1)
+
+
+@pytest.mark.parametrize(("side", "count"), [(256, 5), (176, 5), (128, 4), (88, 4), (64, 3), (44, 3), (11, 1)])
+def test_scales_fit_the_image(side, count):
+    assert distance.scales(side, side) == count
+    images = paintings(1, 256)[..., :side, :side]
+    assert distance.ms_ssim(images, images).item() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("side", [64, 128, 192])
+def test_two_flat_images_differ_by_their_luminance_alone(side):
+    a, b = torch.full((1, 3, side, side), 0.3, dtype=torch.float64), torch.full((1, 3, side, side), 0.6, dtype=torch.float64)
+    used = distance.WEIGHTS[: distance.scales(side, side)]
+    luminance = (2 * 0.3 * 0.6 + 1e-4) / (0.3**2 + 0.6**2 + 1e-4)
+    assert distance.ms_ssim(a, b).item() == pytest.approx(luminance ** (used[-1] / sum(used)))
+
+
+def test_a_scaled_contrast_has_its_closed_form():
+    a = torch.zeros(1, 3, 16, 16, dtype=torch.float64)  # a fine grid of .8 and 0: mean .4 and variance .8^2 / 4, as the window sees it
+    a[..., ::2] = 0.8
+    b = 0.5 * a
+    luminance, contrast = distance._ssim(a, b)
+    variance = 0.8**2 / 4
+    assert contrast.mean().item() == pytest.approx((2 * 0.5 * variance + distance.C2) / (1.25 * variance + distance.C2), abs=1e-3)
+    assert luminance.mean().item() == pytest.approx((2 * 0.5 * 0.16 + 1e-4) / (1.25 * 0.16 + 1e-4), abs=1e-3)
+
+
+def test_more_damage_is_less_similar():
+    images = paintings()
+    noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    values = torch.stack([distance.ms_ssim(images, images + level * noise) for level in (0, 0.02, 0.1, 0.3)])
+    assert (values.diff(dim=0) < 0).all()
+
+
+def test_gradient_reaches_both_images_and_is_right():
+    a, b = paintings(1, 64).requires_grad_(), paintings(2, 64)[1:].requires_grad_()
+    distance.ms_ssim(a, b).sum().backward()
+    for image in (a, b):
+        assert image.grad.isfinite().all()
+        assert image.grad.abs().max() > 0
+    step = torch.randn(a.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64) * 1e-6
+    with torch.no_grad():
+        moved = (distance.ms_ssim(a + step, b) - distance.ms_ssim(a - step, b)).item() / 2
+    assert moved == pytest.approx((a.grad * step).sum().item(), rel=1e-4)
+
+
+def test_gradient_is_finite_against_an_inverted_image():
+    image = paintings(1, 64).requires_grad_()
+    distance.ms_ssim(image, 1 - image.detach()).sum().backward()
+    assert image.grad.isfinite().all()
+
+
+def test_sizes_that_do_not_fit_are_one_sentence():
+    with pytest.raises(UserError, match="one size"):
+        distance.ms_ssim(torch.rand(1, 3, 64, 64), torch.rand(1, 3, 64, 72))
+    with pytest.raises(UserError, match="at least 11 pixels"):
+        distance.ms_ssim(torch.rand(1, 3, 8, 64), torch.rand(1, 3, 8, 64))
+
+
+def test_feature_distance_is_a_cosine():
+    a = torch.tensor([[1.0, 0], [1, 0], [2, 0]])
+    b = torch.tensor([[3.0, 0], [0, 1], [-1, 0]])
+    assert distance.feature_distance(a, b).tolist() == pytest.approx([0, 1, 2])
+
+
+def test_lpips_never_uses_a_random_trunk(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
+    assert distance.lpips_missing()
+    trunk = distance._trunk()
+    trunk.parent.mkdir(parents=True, exist_ok=True)
+    trunk.write_bytes(b"not weights")
+    assert "damaged" in distance.lpips_missing() or "not installed" in distance.lpips_missing()
+    distance.lpips.cache_clear()
+    with pytest.raises(UserError, match="LPIPS cannot be had"):
+        distance.lpips()
