@@ -20,14 +20,14 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except UserError as error:
-            typer.secho(str(error), fg="red", err=True)
+            typer.secho(f"Error: {error}", fg="red", err=True)
             raise typer.Exit(2) from None
         except KeyboardInterrupt as interruption:
             typer.secho(str(interruption) or "Interrupted.", fg="yellow", err=True)
             raise typer.Exit(130) from None
 
 
-app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
                   help="Make pictures in a style and a period, see how well they keep it, and read any folder of pictures the same way.")
 
 Prompt = Annotated[str, typer.Option(help="The subject: 'still life with lemons'. Default: the style's own subjects, one after another.")]
@@ -36,7 +36,7 @@ Avoid = Annotated[list[str] | None, typer.Option(help="A style to stay away from
 Period = Annotated[str, typer.Option(help="A year or a span of years: 1650 or 1600-1725.")]
 Seeds = Annotated[str, typer.Option(help="One picture each, unguided and guided: 0-7 or 3,5,9.")]
 Model = Annotated[str, typer.Option(help="embedded, another of `guide models`, a diffusers folder or a hub id.")]
-Strength = Annotated[float | None, typer.Option(help="How hard to steer; 0 not at all, 1 a fifth of classifier-free guidance's move. Default: the model's.")]
+Strength = Annotated[float | None, typer.Option(help="How hard to steer: 0 not at all, 1 an ordinary amount. Default: the model's.")]
 Steps = Annotated[int | None, typer.Option(help="Denoising steps. Default: the model's.")]
 Size = Annotated[str, typer.Option(help="Pixels, multiples of 8: 128, or width x height as 128x160. Default: the model's.")]
 Scale = Annotated[float | None, typer.Option("--guidance-scale", help="Classifier-free guidance, of the prompt. Default: the model's.")]
@@ -44,12 +44,13 @@ Encoder = Annotated[str, typer.Option(help="The CLIP that steers: embedded, an o
 Judge = Annotated[str, typer.Option(help="Who gives the verdict; it must not have steered.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
-Name = Annotated[bool, typer.Option("--name-style/--no-name-style", help="Name style and period in the prompt, or leave them to guidance alone.")]
+Name = Annotated[bool, typer.Option("--name-style/--no-name-style", help="Name style and period in the prompt, or leave it to guidance.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only where the results are.")]
 
 
 @app.command()
-def generate(prompt: Prompt = "", style: Style = "", avoid: Avoid = None, period: Period = "", seeds: Seeds = "0-3", model: Model = "embedded",
+def generate(prompt: Prompt = "", style: Style = "", avoid: Avoid = None, period: Period = "", seeds: Seeds = "0-3",
+             model: Model = "embedded",
              strategy: Annotated[str, typer.Option(help="How to steer; `guide strategies` lists them.")] = "clean-image",
              strength: Strength = None, steps: Steps = None, size: Size = "", guidance_scale: Scale = None, encoder: Encoder = "embedded",
              judge: Judge = "verdict", device: Device = "auto", dtype: Dtype = "auto", name_style: Name = True,
@@ -79,7 +80,7 @@ def generate(prompt: Prompt = "", style: Style = "", avoid: Avoid = None, period
 
 @app.command()
 def compare(styles: Annotated[str, typer.Option(help="Styles, each on its own: baroque,ukiyo-e.")] = "baroque",
-            strategies: Annotated[str, typer.Option(help="Strategies; the first is what the others are measured against.")] = "unguided,clean-image",
+            strategies: Annotated[str, typer.Option(help="The first is what the others are measured against.")] = "unguided,clean-image",
             prompt: Prompt = "", avoid: Avoid = None, period: Period = "", seeds: Seeds = "0-7", model: Model = "embedded",
             strength: Strength = None, steps: Steps = None, size: Size = "", guidance_scale: Scale = None, encoder: Encoder = "embedded",
             judge: Judge = "verdict", device: Device = "auto", dtype: Dtype = "auto", name_style: Name = True,
@@ -95,8 +96,8 @@ def compare(styles: Annotated[str, typer.Option(help="Styles, each on its own: b
     folder = out or _folder("compare")
     from guide.compare import compare
     from guide.run import Request
-    request = Request(brief, folder, chosen, model, names[-1] if names else "", strength, steps, pixels, guidance_scale, encoder, judge, device,
-                      dtype, batch, _typed())
+    request = Request(brief, folder, chosen, model, names[-1] if names else "", strength, steps, pixels, guidance_scale, encoder, judge,
+                      device, dtype, batch, _typed())
     with _progress(quiet) as (on_progress, notice), _continuable(folder):
         comparison = compare(request, keys, names, on_progress, notice)
     if not quiet:
@@ -107,9 +108,10 @@ def compare(styles: Annotated[str, typer.Option(help="Styles, each on its own: b
 
 @app.command()
 def audit(folder: Annotated[Path, typer.Argument(help="A folder of pictures, or one picture.")],
-          style: Style = "", avoid: Avoid = None, period: Period = "", prompt: Annotated[str, typer.Option(help="What they should show.")] = "",
+          style: Style = "", avoid: Avoid = None, period: Period = "",
+          prompt: Annotated[str, typer.Option(help="What they should show.")] = "",
           encoder: Encoder = "embedded", judge: Judge = "verdict", device: Device = "auto",
-          steered_by: Annotated[list[str] | None, typer.Option(help="The encoder that steered these pictures, so that its own kin gives no verdict.")] = None,
+          steered_by: Annotated[list[str] | None, typer.Option(help="The encoder that steered them; its kin gives no verdict.")] = None,
           out: Annotated[Path | None, typer.Option(help="Folder for report.csv and report.json. Default: outputs/audit-<folder>.")] = None,
           quiet: Quiet = False) -> None:
     """Read any folder of pictures: style, year, content, the verdict; a table, CSV and JSON."""
@@ -136,7 +138,8 @@ def styles() -> None:
     known = learned()
     table = Table("style", "also called", "years", "region", "embedded", title="Styles")
     for key, entry in sorted(styles().items(), key=lambda item: (item[1].years, item[0])):
-        table.add_row(key, ", ".join(entry.names[1:3]), f"{entry.years[0]}-{entry.years[1]}", entry.region, "learned" if key in known else "")
+        years = f"{entry.years[0]}-{entry.years[1]}"
+        table.add_row(key, ", ".join(entry.names[1:3]), years, entry.region, "learned" if key in known else "")
     _show(table)
     typer.echo("Styles that the embedded models did not learn need a hub model: see `guide models`.")
 
@@ -172,7 +175,8 @@ def doctor() -> None:
     from guide.doctor import examine
     checks = list(examine())
     for check in checks:
-        typer.secho(f"{'ok  ' if check.ok else 'FAIL' if check.ok is False else 'note'}  ", fg={True: "green", False: "red"}.get(check.ok), nl=False)
+        mark, colour = {True: ("ok", "green"), False: ("FAIL", "red"), None: ("", None)}[check.ok]
+        typer.secho(f"{mark:4}  ", fg=colour, nl=False)
         typer.echo(f"{check.name}: {check.found}")
     if any(check.ok is False for check in checks):
         raise UserError("The installation does not give the known answers; reinstall it, or read the lines marked FAIL.")
@@ -234,7 +238,8 @@ def _progress(quiet: bool) -> Iterator[tuple]:
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-    columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeElapsedColumn(), TimeRemainingColumn()
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeElapsedColumn(),
+               TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("loading", total=None)
         yield (lambda what, done, total: bar.update(task, description=what, completed=done, total=total)), bar.console.print

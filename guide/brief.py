@@ -1,8 +1,11 @@
 """What was asked for: a subject, styles with weights, styles to avoid, a period; and the words that ask a model for it."""
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+import probes
 from probes.config import lookup, styles
 from probes.errors import UserError
 
@@ -25,7 +28,7 @@ class Brief:
         """The prompt, in a form that the embedded encoder was trained on: `baroque painting of lemons and a jug, 17th century`."""
         named = self.name_style and self.styles
         head = " and ".join(_adjective(key) for key, _ in sorted(self.styles, key=lambda s: -s[1])) + " painting" if named else "a painting"
-        if not named and not self.period and self.prompt:
+        if not (self.styles or self.period) and self.prompt:
             return self.prompt
         text = f"{head} of {self.prompt}" if self.prompt else head
         return f"{text}, {in_words(self.period)}" if self.name_style and self.period else text
@@ -73,7 +76,7 @@ def parse_styles(text: str) -> tuple[tuple[str, float], ...]:
         except ValueError:
             raise UserError(f"The weight {weight.strip()!r} of style {name.strip()!r} is not a number; write it as baroque:.7.") from None
         if not 0 < value < float("inf"):
-            raise UserError(f"The weight of style {name.strip()!r} is {weight.strip()}; it has to be above 0, and --avoid pushes a style away.")
+            raise UserError(f"The weight of style {name.strip()!r} is {weight.strip()}; it has to be above 0; --avoid pushes a style away.")
         key = lookup(styles(), name, "style").key
         if key in found:
             raise UserError(f"The style {key!r} is asked for twice; name it once, with the sum of its weights.")
@@ -127,3 +130,9 @@ def parse_size(text: str) -> tuple[int, int]:
             near = min(2048, max(64, round(side / 8) * 8))
             raise UserError(f"The size {text!r} cannot be made: a side has to be a multiple of 8 from 64 to 2048, and {near} is near.")
     return size
+
+
+def learned() -> frozenset[str]:
+    """The styles that the embedded models learned: the labels of the embedded style head; none where it is missing."""
+    card = Path(probes.__file__).parent / "embedded" / "heads" / "style.json"
+    return frozenset(json.loads(card.read_text(encoding="utf-8"))["labels"]) if card.is_file() else frozenset()

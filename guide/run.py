@@ -1,12 +1,32 @@
 """`guide generate`: the same seeds unguided and guided, images as they finish, then what the probes and the verdict say of them."""
-from collections.abc import Callable, Sequence
+import inspect
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
-from guide.brief import Brief
-from probes.objective import Objective
+from guide import pipelines, png, record, strategies
+from guide.brief import Brief, learned, per_prompt
+from guide.guided import guided
+from guide.outcome import Result, outcome
+from guide.seeds import generators
+from guide.strategies import Strategy, Unguided
+from probes import encoders, judge
+from probes.content import ContentProbe
+from probes.encoders import Encoder
+from probes.errors import UserError
+from probes.objective import Objective, Term
+from probes.period import PeriodProbe
+from probes.style import StyleProbe
+
+WEIGHTS = {StyleProbe: 1., PeriodProbe: .5, ContentProbe: .5}
+Progress = Callable[[str, int, int], None]
+Notice = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -20,7 +40,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Request:
-    """What one run of `guide generate` was asked for. None: the model's own value (configs/models)."""
+    """What one run of `guide generate` was asked for. None: the model's own value (configs/models); size is (width, height)."""
     brief: Brief
     out: Path
     seeds: tuple[int, ...] = (0, 1, 2, 3)
@@ -37,8 +57,168 @@ class Request:
     batch: int = 4
     command: str = ""
 
+    def settings(self) -> Settings:
+        """The request's values, and the model's where it names none."""
+        model = pipelines.model(self.model)
+        width, height = self.size or (model.size, model.size)
+        steps = model.steps if self.steps is None else self.steps
+        scale = model.guidance_scale if self.guidance_scale is None else self.guidance_scale
+        if not 1 <= steps <= 1000:
+            raise UserError(f"{steps} steps cannot be taken; choose from 1 to 1000.")
+        if not 0 <= scale <= 100:
+            raise UserError(f"A guidance scale of {scale:g} cannot be used; choose from 0 to 100.")
+        if not 1 <= self.batch <= 256:
+            raise UserError(f"{self.batch} pictures at a time cannot be made; choose from 1 to 256.")
+        return Settings(steps, scale, width, height)
 
-def sample(pipeline, brief: Brief, seeds: Sequence[int], strategy, objective: Objective, settings: Settings,
-           on_step: Callable[[], None] | None = None) -> tuple[Tensor, list[dict], dict]:
-    """One batch of images of one brief -> images (n, 3, h, w) in [0, 1], the trace per step, costs."""
-    raise NotImplementedError
+    def preset(self, name: str | None = None) -> Strategy:
+        """The strategy by name (default: the request's) at the request's strength, or the model's."""
+        name = name or self.strategy
+        strength = pipelines.model(self.model).strength if self.strength is None else self.strength
+        if not 0 <= strength <= 100:
+            raise UserError(f"A strength of {strength:g} cannot be used; choose from 0 (no guidance) to 100, and 1 is an ordinary one.")
+        return strategies.load(name) if name == "unguided" else strategies.load(name, strength=strength)
+
+
+def aimed(brief: Brief, encoder: Encoder) -> Objective:
+    """The objective that every perception which the brief asks something of adds a term to."""
+    measures = [(probe(encoder).aim(brief), weight) for probe, weight in WEIGHTS.items()]
+    return Objective([Term(measure, weight) for measure, weight in measures if measure is not None])
+
+
+def sample(pipeline, brief: Brief, seeds: Sequence[int], strategy: Strategy, objective: Objective, settings: Settings,
+           on_step: Callable[[], None] | None = None) -> tuple[Tensor, list[dict], dict[str, float]]:
+    """One batch of pictures of one brief, a seed each -> images (n, 3, h, w) in [0, 1] on the CPU, the trace per step, costs."""
+    def stepped(_pipeline, _step, _time, changed):
+        if on_step:
+            on_step()
+        return changed
+
+    wishes = {"prompt": [brief.text()] * len(seeds), "negative_prompt": [brief.negative()] * len(seeds) if brief.negative() else None,
+              "num_inference_steps": settings.steps, "guidance_scale": settings.guidance_scale, "width": settings.width,
+              "height": settings.height, "generator": generators(seeds), "output_type": "pt", "callback_on_step_end": stepped}
+    accepted = inspect.signature(pipeline.__call__).parameters
+    pipeline.set_progress_bar_config(disable=True)
+    with guided(pipeline, objective, strategy, seeds=seeds) as run:
+        images = pipeline(**{name: value for name, value in wishes.items() if name in accepted}).images
+    return images.float().clamp(0, 1).cpu(), run.trace, dict(run.costs)
+
+
+def generate(request: Request, on_progress: Progress = lambda what, done, total: None, notice: Notice = lambda line: None) -> Result:
+    """Make what the request asks for into its folder; a run that was interrupted goes on with what is missing.
+
+    Writes a PNG for each picture as it finishes, trace.jsonl, record.json, report.csv, report.json and sheet.png.
+    """
+    settings, strategy = request.settings(), request.preset()
+    resolved = record.plain({**vars(request), "settings": settings, "preset": strategy})
+    before = _before(request.out, resolved)
+    now = record.Record(resolved, command=request.command or record.typed(), seeds=request.seeds)
+    if before is None:
+        now.write(request.out / "record.json")
+    on_progress("loading", 0, 0)
+    device, encoder, pipeline, verdict = opened(request)
+    weights = {"pipeline": fingerprint(pipeline), "encoder": encoder.fingerprint, "verdict": verdict.lineage.weights}
+    if before is not None and before.weights not in ({}, weights):
+        raise UserError(f"The folder {request.out} holds pictures of other weights; choose another folder with --out.")
+    now.device, now.weights = device, weights
+    now.lineages = {"encoder": encoder.lineage, "verdict": verdict.lineage}
+    now.costs = dict(before.costs) if before else {}
+    variants = {"unguided": Unguided()} | ({} if request.strategy == "unguided" else {"guided": strategy})
+    for line in remarks(request, pipeline, encoder):
+        now.notes.append(line)
+        notice(line)
+    jobs = list(_missing(request, variants))
+    total, done = len(jobs) * settings.steps, 0
+
+    def stepped() -> None:
+        nonlocal done
+        done += 1
+        on_progress(f"{variant}, seed {', '.join(map(str, seeds))}", done, total)
+
+    for brief, seeds, variant in jobs:
+        images, trace, costs = sample(pipeline, brief, seeds, variants[variant], aimed(brief, encoder), settings, stepped)
+        for seed, image in zip(seeds, images, strict=True):
+            png.save(image, picture(request.out, seed, variant), _parameters(request, settings, variants[variant], brief, seed, variant))
+        with (request.out / "trace.jsonl").open("a", encoding="utf-8") as lines:
+            lines.writelines(json.dumps(record.plain({"variant": variant, "seeds": seeds, **step})) + "\n" for step in trace)
+        now.costs = dict(Counter(now.costs) + Counter({f"{variant} {name}": value for name, value in costs.items()}))
+        now.write(request.out / "record.json")
+    on_progress("reading the pictures", total, total)
+    result = outcome(request, tuple(variants), device)
+    now.rows = result.report.rows.to_dict("records")
+    now.finish()
+    now.write(request.out / "record.json")
+    return result
+
+
+def opened(request: Request):
+    """Device, encoder, pipeline and the judge, which refuses here if its family would steer."""
+    device = pipelines.device(request.device)
+    encoder = encoders.load(request.encoder, device)
+    verdict = judge.load(request.judge, device)
+    verdict.check([encoder.lineage])
+    return device, encoder, pipelines.load(request.model, device, request.dtype), verdict
+
+
+def remarks(request: Request, pipeline, encoder: Encoder) -> list[str]:
+    """What this run cannot do as well as asked, one sentence each."""
+    brief, lines = request.brief, []
+    named = (*(key for key, _ in brief.styles), *brief.avoid)
+    hub = next((key for key in pipelines.models() if key != "embedded"), "<a diffusers folder>")
+    if request.model == "embedded" and (unknown := [key for key, _ in brief.styles if key not in learned()]):
+        lines.append(f"The embedded model did not learn {', '.join(unknown)} and cannot be expected to paint it; a hub model can: "
+                     f"--model {hub} --encoder ViT-B-32:laion2b_s34b_b79k.")
+    if unknown := [key for key in named if not StyleProbe(encoder).knows(key)]:
+        lines.append(f"The encoder that steers did not learn {', '.join(unknown)}: it goes by the words for it, and its readings are "
+                     "not validated.")
+    if brief.negative() and "negative_prompt" not in inspect.signature(pipeline.__call__).parameters:
+        lines.append("This model takes no negative prompt, so that only guidance keeps away from what is avoided.")
+    return lines
+
+
+def picture(folder: Path, seed: int, variant: str) -> Path:
+    return folder / f"seed-{seed:04d}-{variant}.png"
+
+
+def fingerprint(pipeline) -> str:
+    """SHA-256 over the pipeline's weights: of tensors above a million entries every 97th, so that large models take seconds."""
+    digest = sha256()
+    for name, part in sorted(pipeline.components.items()):
+        for key, tensor in sorted(part.state_dict().items()) if isinstance(part, nn.Module) else ():
+            flat = tensor.detach().flatten()
+            digest.update(f"{name}.{key}{tuple(tensor.shape)}".encode())
+            digest.update((flat[::97] if flat.numel() > 1_000_000 else flat).cpu().contiguous().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _missing(request: Request, variants: dict[str, Strategy]) -> Iterator[tuple[Brief, tuple[int, ...], str]]:
+    """(brief, seeds, variant) of each batch that has to be made still."""
+    for brief, seeds in per_prompt(request.brief, request.seeds):
+        for start in range(0, len(seeds), request.batch):
+            for variant in variants:
+                wanted = tuple(s for s in seeds[start:start + request.batch] if not picture(request.out, s, variant).is_file())
+                if wanted:
+                    yield brief, wanted, variant
+
+
+def _before(folder: Path, resolved: dict) -> record.Record | None:
+    """The record of an earlier run in this folder; UserError where it was asked for something else."""
+    if not (folder / "record.json").is_file():
+        return None
+    before = record.read(folder)
+    for name in resolved.keys() - {"out", "seeds", "command", "batch", "device"}:
+        if before.request.get(name) != resolved[name]:
+            raise UserError(f"The folder {folder} holds a run with another {name.replace('_', ' ')}; choose another folder with --out.")
+    return before
+
+
+def _parameters(request: Request, settings: Settings, strategy: Strategy, brief: Brief, seed: int, variant: str) -> dict:
+    """What a PNG says of itself (guide/png.py)."""
+    return record.plain({
+        "prompt": brief.text(), "negative_prompt": brief.negative(), "subject": brief.prompt, "seed": seed, "variant": variant,
+        "steps": settings.steps, "guidance_scale": settings.guidance_scale, "size": f"{settings.width}x{settings.height}",
+        "model": request.model, "encoder": request.encoder, "strategy": request.strategy if variant == "guided" else "unguided",
+        "strength": getattr(strategy, "strength", 0.) if variant == "guided" else 0.,
+        "styles": ", ".join(f"{key}:{weight:g}" for key, weight in brief.styles), "avoid": ", ".join(brief.avoid),
+        "period": "-".join(map(str, brief.period)) if brief.period else "",
+    })

@@ -1,0 +1,96 @@
+"""What came of a run: the readings of its pictures, unguided beside guided, as a table, a few sentences and a contact sheet."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+from rich.table import Table
+
+from guide import sheet
+from guide.brief import per_prompt
+from probes.audit import audit
+from probes.image import load, to_pil
+from probes.report import Report
+
+if TYPE_CHECKING:
+    from guide.run import Request
+
+READINGS = {"style": "style_top", "P(style)": "style_probability", "year": "year",
+            "verdict": "verdict_style", "verdict P": "verdict_style_probability", "verdict year": "verdict_year"}
+
+
+@dataclass(frozen=True)
+class Result:
+    """`report` has a row per picture; `variants` are ("unguided",) or ("unguided", "guided")."""
+    folder: Path
+    sheet: Path
+    report: Report
+    variants: tuple[str, ...]
+
+    def pairs(self) -> dict[int, list[dict]]:
+        """Seed -> its rows in the order of `variants`."""
+        rows = {(int(row["seed"]), row["variant"]): row for row in self.report.rows.to_dict("records")}
+        seeds = dict.fromkeys(seed for seed, _ in rows)
+        return {seed: [rows[seed, variant] for variant in self.variants] for seed in seeds}
+
+    def table(self) -> Table:
+        """A row per seed; `a > b` is unguided > guided."""
+        title = " > ".join(self.variants) + " at the same seed"
+        table = Table("seed", *READINGS, title=title)
+        for seed, rows in self.pairs().items():
+            table.add_row(str(seed), *(" > ".join(said(row[column]) for row in rows) for column in READINGS.values()))
+        return table
+
+    def lines(self) -> list[str]:
+        """How often the verdict saw the asked style, and the mean gains."""
+        frame = self.report.rows
+        lines = []
+        for variant in self.variants:
+            kept = frame.loc[frame.variant == variant, "kept"].dropna()
+            if len(kept):
+                lines.append(f"{variant}: the verdict reads the asked style first in {int(kept.sum())} of {len(kept)}")
+        gains = []
+        for name, column in (("guide", "style_log_odds"), ("verdict", "verdict_log_odds")):
+            by_variant = {variant: rows.set_index("seed")[column] for variant, rows in frame.groupby("variant")}
+            if {"guided", "unguided"} <= by_variant.keys() and frame[column].notna().any():
+                gains.append(f"{name} {(by_variant['guided'] - by_variant['unguided']).mean():+.2f}")
+        if gains:
+            lines.append(f"mean gain in log-odds: {', '.join(gains)} (`guide compare` gives intervals)")
+        return [*lines, *self.report.summary.get("sentences", [])]
+
+
+def outcome(request: Request, variants: tuple[str, ...], device: str) -> Result:
+    """Read the pictures of a finished run and write report.csv, report.json and sheet.png beside them."""
+    from guide.run import picture
+    briefs = {seed: brief for brief, seeds in per_prompt(request.brief, request.seeds) for seed in seeds}
+    subjects = [(briefs[seed], seed, variant) for seed in request.seeds for variant in variants]
+    report = audit([picture(request.out, seed, variant) for _, seed, variant in subjects], intent=[brief for brief, _, _ in subjects],
+                   encoder=request.encoder, judge=request.judge, device=device)
+    report.to_csv(request.out / "report.csv")
+    report.to_json(request.out / "report.json")
+    result = Result(request.out, request.out / "sheet.png", report, variants)
+    one = len({brief.prompt for brief in briefs.values()}) == 1
+    rows = tuple(sheet.Row(variant, tuple(
+        sheet.Cell(to_pil(load(picture(request.out, seed, variant))),
+                   (f"seed {seed}" if one else f"{seed}: {briefs[seed].prompt}", *caption(pair[k])))
+        for seed, pair in result.pairs().items())) for k, variant in enumerate(variants))
+    title = " and ".join(key for key, _ in request.brief.styles) or request.brief.prompt or "paintings"
+    sheet.save(result.sheet, title, [sheet.Block(briefs[request.seeds[0]].prompt if one else "", rows)], request.command)
+    return result
+
+
+def caption(row: dict) -> tuple[str, ...]:
+    """Two lines under a picture: the guide's readings, the verdict's."""
+    return (f"{said(row['style_top'])}, P(style) {said(row['style_probability'])}, {said(row['year'])}",
+            f"verdict: {said(row['verdict_style'])} {said(row['verdict_style_probability'])}, {said(row['verdict_year'])}")
+
+
+def said(value) -> str:
+    """A reading in few letters: a probability with two digits, a year whole, nothing known as a dash."""
+    if value is None or value is pd.NA or value != value or value == "":
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.0f}" if abs(value) > 1.5 else f"{value:.2f}"
+    return str(value)
