@@ -1,0 +1,147 @@
+"""CLIP encoders through open_clip: the embedded one, a folder, or a model of a hub. Frozen, but differentiable to the pixels."""
+import functools
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from probes import image
+from probes.errors import UserError
+from probes.lineage import Lineage
+from probes.sources import locate
+
+EMBEDDED = Path(__file__).parent / "embedded" / "clip"
+PRECISIONS = {None: "fp32", torch.float32: "fp32", torch.bfloat16: "pure_bf16", torch.float16: "pure_fp16"}
+
+
+class Encoder(nn.Module):
+    """Images `(n, 3, h, w)` in [0, 1], of any size, to L2-normalised fp32 embeddings `(n, dim)`, one independent of the other."""
+
+    def __init__(self, clip: nn.Module, tokenizer=None, *, source: str, name: str = "", data: str = "", checkpoint: Path | None = None):
+        super().__init__()
+        self.clip = clip.requires_grad_(False).eval()
+        self.tokenizer, self.source, self.name, self.checkpoint = tokenizer, source, name or source, checkpoint
+        self.data = data
+        preprocess = clip.visual.preprocess_cfg
+        size = preprocess["size"]
+        self.size: tuple[int, int] = (size, size) if isinstance(size, int) else tuple(size)
+        self.side = max(self.size)
+        self.resize_mode = preprocess["resize_mode"] or "shortest"
+        self.interpolation = "bilinear" if preprocess["interpolation"] == "bilinear" else "bicubic"  # open_clip reads "random" as bicubic
+        self.fill = preprocess["fill_color"] / 255
+        for key in ("mean", "std"):
+            self.register_buffer(key, torch.tensor(preprocess[key], dtype=torch.float32).expand(3)[:, None, None].clone(), persistent=False)
+        self.dtype = next(clip.visual.parameters()).dtype
+        self._texts: dict[str, Tensor] = {}
+        self.mean, self.std = self.mean.to(self.device), self.std.to(self.device)
+        with torch.no_grad():
+            self.dim = self.clip.encode_image(torch.zeros(1, 3, *self.size, device=self.device, dtype=self.dtype)).shape[-1]
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.clip.parameters()).device
+
+    @property
+    def has_text(self) -> bool:
+        return self.tokenizer is not None
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the weights: of the file they came from, else of the tensors by name."""
+        digest = hashlib.sha256()
+        if self.checkpoint is not None:
+            with self.checkpoint.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        for name, value in sorted(self.clip.state_dict().items()):
+            digest.update(f"{name} {tuple(value.shape)}".encode() + value.detach().double().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    @property
+    def lineage(self) -> Lineage:
+        visual = self.clip.visual
+        trunk = getattr(visual, "trunk", visual)
+        return Lineage(weights=self.fingerprint, data=self.data, architecture=type(trunk).__name__, objective="contrastive")
+
+    @property
+    def logit_scale(self) -> float:
+        """What a cosine is multiplied by before a softmax: the model's own."""
+        return float(self.clip.logit_scale.detach().exp())
+
+    def train(self, mode: bool = True) -> "Encoder":
+        """Stays in evaluation mode, whatever is asked: batch statistics would tie images together."""
+        return super().train(False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        pixels = self.preprocess(image.check(images)).to(self.dtype)
+        return F.normalize(self.clip.encode_image(pixels).float(), dim=-1)
+
+    def preprocess(self, images: Tensor) -> Tensor:
+        """What open_clip's own transform does to a file, differentiable: resize, crop or pad, normalise; `(n, 3, *size)` in fp32."""
+        pixels = self._fit(images.to(self.device, torch.float32))
+        return (pixels - self.mean) / self.std
+
+    def _fit(self, pixels: Tensor) -> Tensor:
+        height, width = pixels.shape[-2:]
+        if self.resize_mode == "squash":
+            return image.resize(pixels, self.size, self.interpolation)
+        ratios = (height / self.size[0], width / self.size[1])
+        if self.resize_mode == "longest":
+            interpolation, resized = self.interpolation, [round(edge / max(ratios)) for edge in (height, width)]
+        elif self.size[0] == self.size[1]:  # torchvision's Resize cuts fractions where open_clip's own rounds them
+            interpolation, resized = self.interpolation, [self.side * edge // min(height, width) for edge in (height, width)]
+        else:  # open_clip leaves the interpolation of this case at its default
+            interpolation, resized = "bicubic", [round(edge / min(ratios)) for edge in (height, width)]
+        pixels = image.resize(pixels, (max(resized[0], 1), max(resized[1], 1)), interpolation)
+        missing = [max(wanted - edge, 0) for wanted, edge in zip(self.size, pixels.shape[-2:], strict=True)]
+        if any(missing):
+            top, left = missing[0] // 2, missing[1] // 2
+            pixels = F.pad(pixels, (left, missing[1] - left, top, missing[0] - top), value=self.fill)
+        top, left = (round((edge - wanted) / 2) for edge, wanted in zip(pixels.shape[-2:], self.size, strict=True))
+        return pixels[..., top:top + self.size[0], left:left + self.size[1]]
+
+    def text(self, prompts: Sequence[str]) -> Tensor:
+        """Normalised embeddings `(m, dim)` of prompts, without gradient, each computed once."""
+        if not self.has_text:
+            raise UserError(f"the encoder {self.name} has no tokenizer, so it reads no text; choose one whose folder holds tokenizer.json.")
+        if not prompts:
+            return torch.zeros(0, self.dim, device=self.device)
+        new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._texts]
+        # Not under inference mode: its tensors could not take part in a gradient later.
+        with torch.inference_mode(False), torch.no_grad():
+            for start in range(0, len(new), 256):
+                batch = new[start:start + 256]
+                embeddings = F.normalize(self.clip.encode_text(self.tokenizer(batch).to(self.device)).float(), dim=-1)
+                self._texts.update(zip(batch, embeddings, strict=True))
+        return torch.stack([self._texts[prompt].to(self.device) for prompt in prompts])
+
+    def cuts(self, prompt: str) -> bool:
+        """Whether `prompt` is longer than the text tower reads, so that its end goes unread."""
+        short = self.tokenizer([prompt])[0]
+        long = self.tokenizer([prompt], context_length=8 * len(short))[0]
+        return not torch.equal(short, long[:len(short)])
+
+
+def load(source: str = "embedded", device: str | torch.device = "cpu", dtype: torch.dtype | None = None) -> Encoder:
+    """The encoder `source`, loaded once per device and dtype.
+
+    `source`: `embedded`; a folder in open_clip's format; `ViT-B-32:laion2b_s34b_b79k`; or `hf-hub:owner/name`. UserError where there is no
+    such model, where its files are neither here nor to be had, or where the device is not there.
+    """
+    return _load(str(source), str(device), dtype)
+
+
+@functools.lru_cache(maxsize=8)
+def _load(source: str, device: str, dtype: torch.dtype | None) -> Encoder:
+    if dtype not in PRECISIONS:
+        raise UserError(f"an encoder computes in float32, bfloat16 or float16, not in {dtype}.")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"the device {device!r} is not to be had here ({str(error).splitlines()[0]}); try --device cpu.") from None
+    found = locate(source, EMBEDDED)
+    with torch.inference_mode(False):
+        clip, tokenizer = found.open(PRECISIONS[dtype], device)
+        return Encoder(clip, tokenizer, source=source, name=found.name, data=found.data, checkpoint=found.checkpoint)
