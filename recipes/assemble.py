@@ -31,21 +31,33 @@ def pipeline(work: Path) -> StableDiffusionXLPipeline:
     elif checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True, map_location="cpu")["average"]
         unet.load_state_dict({name.removeprefix("unet."): value for name, value in state.items()})
+    sharpened = work / "decoder" / "vae"
+    vae = sharpened if sharpened.exists() else work / "autoencoder" / "vae"
     return StableDiffusionXLPipeline(
-        vae=AutoencoderTiny.from_pretrained(work / "autoencoder" / "vae"), unet=unet, scheduler=DDIMScheduler(**SCHEDULE),
+        vae=AutoencoderTiny.from_pretrained(vae), unet=unet, scheduler=DDIMScheduler(**SCHEDULE),
         text_encoder=None, tokenizer=None, text_encoder_2=to_transformers(clip, tokenizer), tokenizer_2=tokenizer,
         force_zeros_for_empty_prompt=True, add_watermarker=False)
 
 
 def main(work: Annotated[Path, typer.Option(help="Where the recipes left their results.")] = Path("work"),
          root: Annotated[Path, typer.Option(help="Root of the checkout to install into.")] = ROOT):
-    target = root / "probes" / "embedded" / "clip"
-    shutil.copytree(work / "clip" / "model", target, dirs_exist_ok=True)
+    probes = root / "probes" / "embedded"
+    shutil.copytree(work / "clip" / "model", probes / "clip", dirs_exist_ok=True)
+    for name in ("referee", "verdict"):
+        if (work / name / "model").exists():
+            shutil.copytree(work / name / "model", probes / name, dirs_exist_ok=True, ignore=shutil.ignore_patterns("training.json"))
+    if (work / "heads").exists():
+        shutil.copytree(work / "heads", probes / "heads", dirs_exist_ok=True)
     folder = root / "guide" / "embedded"
     pipeline(work).to(dtype=torch.float16).save_pretrained(folder, safe_serialization=True)
+    # Derived by the class from the decoder's own; stored, it makes diffusers warn at every load.
+    _edit(folder / "vae" / "config.json", lambda config: {k: v for k, v in config.items() if k != "block_out_channels"})
     # Stored in 16 bits, used in 32: transformers would take the stored type for the one to compute in, diffusers would not.
-    config = folder / "text_encoder_2" / "config.json"
-    config.write_text(json.dumps(json.loads(config.read_text()) | {"dtype": "float32"}, indent=2) + "\n")
+    _edit(folder / "text_encoder_2" / "config.json", lambda config: config | {"dtype": "float32"})
+
+
+def _edit(path: Path, change):
+    path.write_text(json.dumps(change(json.loads(path.read_text())), indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,85 @@
+"""The weights that ship: they load with the libraries alone, agree with each other, stay small and say how good they are."""
+import itertools
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from probes.config import styles
+
+ROOT = Path(__file__).parents[1]
+PROBES, PIPELINE = ROOT / "probes" / "embedded", ROOT / "guide" / "embedded"
+WEIGHTS = sorted([*PROBES.rglob("*.safetensors"), *PIPELINE.rglob("*.safetensors")])
+
+
+@pytest.fixture(scope="module")
+def captions() -> list[str]:
+    forms = ("a {style} painting of {subject}", "{subject}, {style}, 17th century", "{style}: {subject}", "{subject} by night, painted in 1890",
+             "{subject} in the {style} style, by someone nobody knows: Łódź, 浮世絵 & co.")
+    every = [form.format(style=style.adjective, subject=subject) for style in styles().values() for subject in style.prompts for form in forms]
+    return list(itertools.islice(itertools.cycle(every), 1000))
+
+
+def test_both_libraries_read_the_same_tokens_and_embeddings(captions):
+    import open_clip
+    from transformers import CLIPTextModelWithProjection, CLIPTokenizer
+    clip, _, _ = open_clip.create_model_and_transforms(f"local-dir:{PROBES / 'clip'}")
+    tokenizer = open_clip.get_tokenizer(f"local-dir:{PROBES / 'clip'}")
+    tower = CLIPTextModelWithProjection.from_pretrained(PIPELINE / "text_encoder_2").eval()
+    theirs = CLIPTokenizer.from_pretrained(PIPELINE / "tokenizer_2")
+    ids = tokenizer(captions)
+    assert torch.equal(ids, theirs(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids)
+    with torch.no_grad():
+        assert (clip.eval().encode_text(ids) - tower(ids).text_embeds).abs().max() < 1e-5
+
+
+def test_the_pipeline_loads_and_paints_without_this_project(tmp_path):
+    code = ("import sys; sys.modules['guide'] = sys.modules['probes'] = sys.modules['cli'] = None\n"
+            "import torch; from diffusers import DiffusionPipeline\n"
+            f"pipeline = DiffusionPipeline.from_pretrained({str(PIPELINE)!r})\n"
+            "images = pipeline('a baroque portrait', num_inference_steps=2, guidance_scale=4., output_type='pt', generator=torch.Generator().manual_seed(0)).images\n"
+            "assert images.shape == (1, 3, 128, 128) and images.isfinite().all() and images.std() > .02")
+    run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.parametrize("path", WEIGHTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_weights_are_stored_in_sixteen_bits(path):
+    if "heads" in path.parts:
+        return  # a few thousand numbers, kept exact
+    with safe_open(path, "pt") as file:
+        for name in file.keys():  # noqa: SIM118 - safe_open is no mapping
+            assert file.get_slice(name).get_dtype() in ("F16", "BF16", "I64"), name
+
+
+def test_all_weights_fit_the_budget():
+    assert sum(path.stat().st_size for path in WEIGHTS) < 96e6
+
+
+@pytest.mark.parametrize("folder", [PIPELINE, PROBES / "clip", PROBES / "referee", PROBES / "verdict", PROBES / "heads"], ids=lambda folder: folder.name)
+def test_each_model_has_a_card_with_data_command_time_quality_and_limits(folder):
+    card = (folder / "README.md").read_text()
+    for heading in ("## Data and licence", "## Training", "## Measured", "## Limits"):
+        assert heading in card, heading
+    assert "python -m recipes." in card
+
+
+@pytest.mark.parametrize("name", ["referee", "verdict"])
+def test_judges_are_better_than_chance_on_unseen_artists(name):
+    card = json.loads((PROBES / name / "card.json").read_text())
+    assert card["metrics"]["style"]["interval"][0] > 1 / len(card["labels"])
+    assert card["metrics"]["year"]["mae"] < card["metrics"]["year"]["mae_of_median"]
+
+
+def test_guide_and_judges_are_three_families():
+    from probes import encoders, judge
+    from probes.lineage import same_family
+    lineages = [encoders.load("embedded").lineage, judge.load("referee", "cpu").lineage, judge.load("verdict", "cpu").lineage]
+    clashes = [same_family(a, b) for a, b in itertools.combinations(lineages, 2)]
+    assert clashes[:2] == [None, None]
+    assert lineages[1].architecture != lineages[2].architecture
+    assert lineages[1].objective != lineages[2].objective
