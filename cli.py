@@ -1,6 +1,5 @@
 """The command line: each command parses, calls one function, prints. Heavy imports wait until a command needs them."""
 import shlex
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -66,8 +65,7 @@ def generate(prompt: Prompt = "", style: Style = "", avoid: Avoid = None, period
     chosen, pixels = parse_seeds(seeds), parse_size(size) if size else None
     folder = out or _folder(brief.slug())
     from guide.run import Request, generate
-    request = Request(brief, folder, chosen, model, strategy, strength, steps, pixels, guidance_scale, encoder, judge, device, dtype, batch,
-                      _typed())
+    request = Request(brief, folder, chosen, model, strategy, strength, steps, pixels, guidance_scale, encoder, judge, device, dtype, batch)
     with _progress(quiet) as (on_progress, notice), _continuable(folder):
         result = generate(request, on_progress, notice)
     if not quiet:
@@ -97,7 +95,7 @@ def compare(styles: Annotated[str, typer.Option(help="Styles, each on its own: b
     from guide.compare import compare
     from guide.run import Request
     request = Request(brief, folder, chosen, model, names[-1] if names else "", strength, steps, pixels, guidance_scale, encoder, judge,
-                      device, dtype, batch, _typed())
+                      device, dtype, batch)
     with _progress(quiet) as (on_progress, notice), _continuable(folder):
         comparison = compare(request, keys, names, on_progress, notice)
     if not quiet:
@@ -131,42 +129,31 @@ def audit(folder: Annotated[Path, typer.Argument(help="A folder of pictures, or 
 @app.command()
 def styles() -> None:
     """List the styles: names, years, region, and which of them the embedded models learned."""
-    from rich.table import Table
-
     from guide.brief import learned
     from probes.config import styles
     known = learned()
-    table = Table("style", "also called", "years", "region", "embedded", title="Styles")
-    for key, entry in sorted(styles().items(), key=lambda item: (item[1].years, item[0])):
-        years = f"{entry.years[0]}-{entry.years[1]}"
-        table.add_row(key, ", ".join(entry.names[1:3]), years, entry.region, "learned" if key in known else "")
-    _show(table)
+    rows = [(key, entry.names[1] if len(entry.names) > 1 else "", f"{entry.years[0]}-{entry.years[1]}", entry.region,
+             "learned" if key in known else "") for key, entry in sorted(styles().items(), key=lambda item: (item[1].years, item[0]))]
+    _list(("style", "also called", "years", "region", "embedded"), rows)
     typer.echo("Styles that the embedded models did not learn need a hub model: see `guide models`.")
 
 
 @app.command()
 def models() -> None:
     """List the models in configs/models; a diffusers folder or a hub id works too."""
-    from rich.table import Table
-
     from guide.pipelines import models
-    table = Table("model", "source", "size", "steps", "guidance scale", "GPU memory", "licence", "about", title="Models")
+    rows = [(key, entry.source, str(entry.size), str(entry.steps), f"{entry.guidance_scale:g}",
+             f"{entry.gpu_memory:g} GB" if entry.gpu_memory else "none needed", entry.licence) for key, entry in models().items()]
+    _list(("model", "source", "size", "steps", "guidance", "GPU memory", "licence"), rows)
     for key, entry in models().items():
-        memory = f"{entry.gpu_memory:g} GB" if entry.gpu_memory else "none needed"
-        table.add_row(key, entry.source, str(entry.size), str(entry.steps), f"{entry.guidance_scale:g}", memory, entry.licence, entry.about)
-    _show(table)
+        typer.echo(f"{key}: {entry.about}")
 
 
 @app.command()
 def strategies() -> None:
     """List the strategies in configs/strategies."""
-    from rich.table import Table
-
     from guide.strategies import presets
-    table = Table("strategy", "about", title="Strategies")
-    for key, about in presets().items():
-        table.add_row(key, about)
-    _show(table)
+    _list(("strategy", "about", "cost"), [(key, preset.about, preset.cost) for key, preset in presets().items()])
 
 
 @app.command()
@@ -209,12 +196,13 @@ def _make(folder: Path) -> None:
         raise UserError(f"Cannot write into {folder}: {error.strerror}; choose another folder with --out.") from None
 
 
-def _typed() -> str:
-    return shlex.join(["guide", *sys.argv[1:]])
-
-
-def _show(table) -> None:
+def _list(titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    from rich import box
     from rich.console import Console
+    from rich.table import Column, Table
+    table = Table(Column(titles[0], no_wrap=True), *titles[1:], box=box.SIMPLE)
+    for row in rows:
+        table.add_row(*row)
     Console().print(table)
 
 
@@ -225,8 +213,10 @@ def _continuable(folder: Path) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         kept = len(list(folder.rglob("seed-*.png")))
-        command = shlex.join([*shlex.split(_typed()), *([] if "--out" in _typed() else ["--out", str(folder)])])
-        rest = f"{kept} finished pictures are kept in {folder}; `{command}` goes on from there" if kept else "no picture was finished"
+        from guide.record import typed
+        command = typed() if "--out" in typed() else f"{typed()} --out {shlex.quote(str(folder))}"
+        many = f"{kept} finished picture{'s are' if kept > 1 else ' is'}"
+        rest = f"{many} kept in {folder}; `{command}` goes on from there" if kept else "no picture was finished"
         raise KeyboardInterrupt(f"Interrupted: {rest}.") from None
 
 

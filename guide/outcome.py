@@ -10,6 +10,7 @@ from rich.table import Table
 
 from guide import sheet
 from guide.brief import per_prompt
+from guide.record import typed
 from probes.audit import audit
 from probes.image import load, to_pil
 from probes.report import Report
@@ -46,19 +47,23 @@ class Result:
     def lines(self) -> list[str]:
         """How often the verdict saw the asked style, and the mean gains."""
         frame = self.report.rows
-        lines = []
+        lines, kept, gains = [], [], []
         for variant in self.variants:
-            kept = frame.loc[frame.variant == variant, "kept"].dropna()
-            if len(kept):
-                lines.append(f"{variant}: the verdict reads the asked style first in {int(kept.sum())} of {len(kept)}")
-        gains = []
+            judged = frame.loc[frame.variant == variant, "kept"].dropna()
+            kept += [f"{variant} {int(judged.sum())} of {len(judged)}"] if len(judged) else []
+        if kept:
+            recalls = [style["verdict_recall_on_real_paintings"] for style in self.report.summary["styles"].values()]
+            beside = f"; it recognises {recalls[0]:.0%} of real paintings of it" if recalls and recalls[0] is not None else ""
+            lines.append(f"The verdict sees the style that was asked for: {', '.join(kept)}{beside}.")
+        elif self.report.summary["styles"]:
+            lines.append("The verdict does not know the style that was asked for.")
         for name, column in (("guide", "style_log_odds"), ("verdict", "verdict_log_odds")):
             by_variant = {variant: rows.set_index("seed")[column] for variant, rows in frame.groupby("variant")}
             if {"guided", "unguided"} <= by_variant.keys() and frame[column].notna().any():
                 gains.append(f"{name} {(by_variant['guided'] - by_variant['unguided']).mean():+.2f}")
         if gains:
-            lines.append(f"mean gain in log-odds: {', '.join(gains)} (`guide compare` gives intervals)")
-        return [*lines, *self.report.summary.get("sentences", [])]
+            lines.append(f"Mean gain in log-odds: {', '.join(gains)}; `guide compare` gives intervals.")
+        return [*lines, *(f"Reliability of {name}: {sentence}" for name, sentence in self.report.summary["reliability"].items())]
 
 
 def outcome(request: Request, variants: tuple[str, ...], device: str) -> Result:
@@ -67,7 +72,7 @@ def outcome(request: Request, variants: tuple[str, ...], device: str) -> Result:
     briefs = {seed: brief for brief, seeds in per_prompt(request.brief, request.seeds) for seed in seeds}
     subjects = [(briefs[seed], seed, variant) for seed in request.seeds for variant in variants]
     report = audit([picture(request.out, seed, variant) for _, seed, variant in subjects], intent=[brief for brief, _, _ in subjects],
-                   encoder=request.encoder, judge=request.judge, device=device)
+                   encoder=request.encoder, judge=request.judge, steered_by=[request.encoder], device=device)
     report.to_csv(request.out / "report.csv")
     report.to_json(request.out / "report.json")
     result = Result(request.out, request.out / "sheet.png", report, variants)
@@ -77,7 +82,7 @@ def outcome(request: Request, variants: tuple[str, ...], device: str) -> Result:
                    (f"seed {seed}" if one else f"{seed}: {briefs[seed].prompt}", *caption(pair[k])))
         for seed, pair in result.pairs().items())) for k, variant in enumerate(variants))
     title = " and ".join(key for key, _ in request.brief.styles) or request.brief.prompt or "paintings"
-    sheet.save(result.sheet, title, [sheet.Block(briefs[request.seeds[0]].prompt if one else "", rows)], request.command)
+    sheet.save(result.sheet, title, [sheet.Block(briefs[request.seeds[0]].prompt if one else "", rows)], request.command or typed())
     return result
 
 

@@ -9,12 +9,13 @@ from xml.sax.saxutils import escape
 from PIL import Image, PngImagePlugin
 
 from probes.atomic import replacing
+from probes.plain import plain
 from probes.provenance import CHUNK, parameters
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["SOURCE_TYPE", "a1111", "parameters", "save", "xmp"]
+__all__ = ["SOURCE_TYPE", "a1111", "described", "parameters", "save", "xmp"]
 
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 XMP_KEYWORD = "XML:com.adobe.xmp"
@@ -63,6 +64,18 @@ def a1111(parameters: dict) -> str:
         lines.append(f"Negative prompt: {_clean(parameters['negative_prompt'])}")
     known = [(shown, parameters[key]) for key, shown in A1111_KEYS.items() if parameters.get(key) not in (None, "", (), [])]
     return "\n".join([*lines, ", ".join(f"{shown}: {quoted(value)}" for shown, value in known)])
+
+
+def described(
+    brief, settings, *, seed: int, variant: str, strategy: str, strength: float, model: str, encoder: str, **costs: float
+) -> dict:
+    """What a picture says of itself: a guide.brief.Brief, the pipeline's settings, seed, strategy; `costs` per picture may follow."""
+    return plain({
+        "tool": "guide", "prompt": brief.text(), "negative_prompt": brief.negative(), "subject": brief.prompt, "styles": brief.styles,
+        "avoid": brief.avoid, "period": brief.period, "seed": seed, "variant": variant, "strategy": strategy, "strength": strength,
+        "steps": settings.steps, "guidance_scale": settings.guidance_scale, "size": f"{settings.width}x{settings.height}", "model": model,
+        "encoder": encoder, **costs,
+    })  # fmt: skip
 
 
 def save(image: "Tensor | Image.Image", path: str | Path, parameters: dict) -> None:

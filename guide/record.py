@@ -1,22 +1,27 @@
 """What a run was: the command as typed and as resolved, versions, commit, seeds, weights, costs. One record.json a run."""
 
 import json
-import math
 import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from probes.atomic import write_text
 from probes.errors import UserError
+from probes.plain import plain
+
+__all__ = ["Record", "commit", "earlier", "now", "plain", "read", "typed", "versions"]
 
 SCHEMA = 1
-PACKAGES = ("guide", "torch", "torchvision", "diffusers", "transformers", "open_clip_torch", "numpy", "pandas", "pillow", "safetensors")
+FREE = frozenset({"out", "seeds", "command", "batch", "device"})
+PACKAGES = (
+    "clip-guided-generation", "torch", "torchvision", "diffusers", "transformers", "open_clip_torch", "numpy", "pandas", "pillow",
+    "safetensors",
+)  # fmt: skip
 
 
 def typed() -> str:
@@ -53,21 +58,6 @@ def commit() -> dict[str, str | bool] | None:
 def now() -> str:
     """The time, UTC, to the second, ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def plain(value: object) -> object:
-    """The value as JSON holds it: dataclasses and mappings as objects, paths as text, tensors as lists, nan and inf as null."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return plain({f.name: getattr(value, f.name) for f in fields(value)})
-    if isinstance(value, Mapping):
-        return {str(key): plain(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [plain(entry) for entry in value]
-    if hasattr(value, "tolist"):
-        return plain(value.tolist())
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, bool | int | str) else str(value)
 
 
 @dataclass
@@ -120,3 +110,17 @@ def read(path: str | Path) -> Record:
     if not isinstance(found, dict) or "request" not in found or found.get("schema", 0) > SCHEMA:
         raise UserError(f"The record {path} is not one of this version; run the command again, or update the package.")
     return Record(**{key: value for key, value in found.items() if key in known})
+
+
+def earlier(folder: str | Path, resolved: dict, free: frozenset[str] = FREE) -> Record | None:
+    """The record of a run begun in this folder, to go on with; UserError where it was asked for something else.
+
+    Entries of `resolved` named in `free` may differ: they do not change a picture.
+    """
+    if not (Path(folder) / "record.json").is_file():
+        return None
+    before = read(folder)
+    for name in resolved.keys() - free:
+        if before.request.get(name) != plain(resolved[name]):
+            raise UserError(f"The folder {folder} holds a run with another {name.replace('_', ' ')}; choose another folder with --out.")
+    return before

@@ -4,8 +4,10 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import torch
 from torch import Tensor, nn
@@ -31,11 +33,15 @@ Notice = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Settings:
-    """What a pipeline is called with; `guidance_scale` is the classifier-free one, sizes are pixels."""
+    """What a pipeline is called with; `guidance_scale` is the classifier-free one, sizes are pixels, 0 the pipeline's own.
+
+    `tiny` is the model in configs/models whose tiny decoder guidance goes through, or empty.
+    """
     steps: int
     guidance_scale: float
     width: int
     height: int
+    tiny: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,7 @@ class Request:
 
     def settings(self) -> Settings:
         """The request's values, and the model's where it names none."""
-        model = pipelines.model(self.model)
+        model = pipelines.find(self.model)
         width, height = self.size or (model.size, model.size)
         steps = model.steps if self.steps is None else self.steps
         scale = model.guidance_scale if self.guidance_scale is None else self.guidance_scale
@@ -69,15 +75,12 @@ class Request:
             raise UserError(f"A guidance scale of {scale:g} cannot be used; choose from 0 to 100.")
         if not 1 <= self.batch <= 256:
             raise UserError(f"{self.batch} pictures at a time cannot be made; choose from 1 to 256.")
-        return Settings(steps, scale, width, height)
+        return Settings(steps, scale, width, height, model.key if model.tiny_decoder else "")
 
     def preset(self, name: str | None = None) -> Strategy:
         """The strategy by name (default: the request's) at the request's strength, or the model's."""
-        name = name or self.strategy
-        strength = pipelines.model(self.model).strength if self.strength is None else self.strength
-        if not 0 <= strength <= 100:
-            raise UserError(f"A strength of {strength:g} cannot be used; choose from 0 (no guidance) to 100, and 1 is an ordinary one.")
-        return strategies.load(name) if name == "unguided" else strategies.load(name, strength=strength)
+        strength = pipelines.find(self.model).strength if self.strength is None else self.strength
+        return strategies.load(name or self.strategy, strength=strength)
 
 
 def aimed(brief: Brief, encoder: Encoder) -> Objective:
@@ -87,21 +90,16 @@ def aimed(brief: Brief, encoder: Encoder) -> Objective:
 
 
 def sample(pipeline, brief: Brief, seeds: Sequence[int], strategy: Strategy, objective: Objective, settings: Settings,
-           on_step: Callable[[], None] | None = None) -> tuple[Tensor, list[dict], dict[str, float]]:
+           on_step: Callable[[], None] = lambda: None) -> tuple[Tensor, list[dict], dict[str, float]]:
     """One batch of pictures of one brief, a seed each -> images (n, 3, h, w) in [0, 1] on the CPU, the trace per step, costs."""
-    def stepped(_pipeline, _step, _time, changed):
-        if on_step:
-            on_step()
-        return changed
-
     wishes = {"prompt": [brief.text()] * len(seeds), "negative_prompt": [brief.negative()] * len(seeds) if brief.negative() else None,
-              "num_inference_steps": settings.steps, "guidance_scale": settings.guidance_scale, "width": settings.width,
-              "height": settings.height, "generator": generators(seeds), "output_type": "pt", "callback_on_step_end": stepped}
+              "num_inference_steps": settings.steps, "guidance_scale": settings.guidance_scale, "width": settings.width or None,
+              "height": settings.height or None, "generator": generators(seeds), "output_type": "pt"}
     accepted = inspect.signature(pipeline.__call__).parameters
-    pipeline.set_progress_bar_config(disable=True)
-    with guided(pipeline, objective, strategy, seeds=seeds) as run:
+    tiny = _tiny(settings.tiny, str(pipeline.device), pipeline.dtype) if settings.tiny else None
+    with guided(pipeline, objective, strategy, seeds=seeds, tiny=tiny, on_step=lambda row: on_step()) as run:
         images = pipeline(**{name: value for name, value in wishes.items() if name in accepted}).images
-    return images.float().clamp(0, 1).cpu(), run.trace, dict(run.costs)
+    return images.float().clamp(0, 1).cpu(), run.trace, dict(run.calls)
 
 
 def generate(request: Request, on_progress: Progress = lambda what, done, total: None, notice: Notice = lambda line: None) -> Result:
@@ -111,10 +109,9 @@ def generate(request: Request, on_progress: Progress = lambda what, done, total:
     """
     settings, strategy = request.settings(), request.preset()
     resolved = record.plain({**vars(request), "settings": settings, "preset": strategy})
-    before = _before(request.out, resolved)
+    before = record.earlier(request.out, resolved) if any(request.out.glob("seed-*.png")) else None
     now = record.Record(resolved, command=request.command or record.typed(), seeds=request.seeds)
-    if before is None:
-        now.write(request.out / "record.json")
+    _writable(request.out)
     on_progress("loading", 0, 0)
     device, encoder, pipeline, verdict = opened(request)
     weights = {"pipeline": fingerprint(pipeline), "encoder": encoder.fingerprint, "verdict": verdict.lineage.weights}
@@ -123,7 +120,7 @@ def generate(request: Request, on_progress: Progress = lambda what, done, total:
     now.device, now.weights = device, weights
     now.lineages = {"encoder": encoder.lineage, "verdict": verdict.lineage}
     now.costs = dict(before.costs) if before else {}
-    variants = {"unguided": Unguided()} | ({} if request.strategy == "unguided" else {"guided": strategy})
+    variants = {"unguided": Unguided()} | ({} if isinstance(strategy, Unguided) else {"guided": strategy})
     for line in remarks(request, pipeline, encoder):
         now.notes.append(line)
         notice(line)
@@ -138,7 +135,9 @@ def generate(request: Request, on_progress: Progress = lambda what, done, total:
     for brief, seeds, variant in jobs:
         images, trace, costs = sample(pipeline, brief, seeds, variants[variant], aimed(brief, encoder), settings, stepped)
         for seed, image in zip(seeds, images, strict=True):
-            png.save(image, picture(request.out, seed, variant), _parameters(request, settings, variants[variant], brief, seed, variant))
+            made = {"seed": seed, "variant": variant, "strategy": request.strategy if variant == "guided" else variant}
+            said = png.described(brief, settings, **made, strength=variants[variant].strength, model=request.model, encoder=request.encoder)
+            png.save(image, picture(request.out, seed, variant), said | {"size": f"{image.shape[2]}x{image.shape[1]}"})
         with (request.out / "trace.jsonl").open("a", encoding="utf-8") as lines:
             lines.writelines(json.dumps(record.plain({"variant": variant, "seeds": seeds, **step})) + "\n" for step in trace)
         now.costs = dict(Counter(now.costs) + Counter({f"{variant} {name}": value for name, value in costs.items()}))
@@ -153,11 +152,21 @@ def generate(request: Request, on_progress: Progress = lambda what, done, total:
 
 def opened(request: Request):
     """Device, encoder, pipeline and the judge, which refuses here if its family would steer."""
-    device = pipelines.device(request.device)
+    device, dtype = request.device, None if request.dtype == "auto" else request.dtype
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     encoder = encoders.load(request.encoder, device)
     verdict = judge.load(request.judge, device)
     verdict.check([encoder.lineage])
-    return device, encoder, pipelines.load(request.model, device, request.dtype), verdict
+    pipeline = pipelines.load(request.model, device, dtype)
+    if tiny := request.settings().tiny:
+        _tiny(tiny, str(pipeline.device), pipeline.dtype)
+    return device, encoder, pipeline, verdict
+
+
+@lru_cache(maxsize=1)
+def _tiny(model: str, device: str, dtype: torch.dtype) -> nn.Module:
+    return pipelines.load_tiny(model, device, dtype)
 
 
 def remarks(request: Request, pipeline, encoder: Encoder) -> list[str]:
@@ -191,6 +200,16 @@ def fingerprint(pipeline) -> str:
     return digest.hexdigest()
 
 
+def _writable(folder: Path) -> None:
+    """UserError before the work where nothing could be written after it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"Cannot write into {folder}: {error.strerror or error}; choose another folder with --out.") from None
+
+
 def _missing(request: Request, variants: dict[str, Strategy]) -> Iterator[tuple[Brief, tuple[int, ...], str]]:
     """(brief, seeds, variant) of each batch that has to be made still."""
     for brief, seeds in per_prompt(request.brief, request.seeds):
@@ -199,26 +218,3 @@ def _missing(request: Request, variants: dict[str, Strategy]) -> Iterator[tuple[
                 wanted = tuple(s for s in seeds[start:start + request.batch] if not picture(request.out, s, variant).is_file())
                 if wanted:
                     yield brief, wanted, variant
-
-
-def _before(folder: Path, resolved: dict) -> record.Record | None:
-    """The record of an earlier run in this folder; UserError where it was asked for something else."""
-    if not (folder / "record.json").is_file():
-        return None
-    before = record.read(folder)
-    for name in resolved.keys() - {"out", "seeds", "command", "batch", "device"}:
-        if before.request.get(name) != resolved[name]:
-            raise UserError(f"The folder {folder} holds a run with another {name.replace('_', ' ')}; choose another folder with --out.")
-    return before
-
-
-def _parameters(request: Request, settings: Settings, strategy: Strategy, brief: Brief, seed: int, variant: str) -> dict:
-    """What a PNG says of itself (guide/png.py)."""
-    return record.plain({
-        "prompt": brief.text(), "negative_prompt": brief.negative(), "subject": brief.prompt, "seed": seed, "variant": variant,
-        "steps": settings.steps, "guidance_scale": settings.guidance_scale, "size": f"{settings.width}x{settings.height}",
-        "model": request.model, "encoder": request.encoder, "strategy": request.strategy if variant == "guided" else "unguided",
-        "strength": getattr(strategy, "strength", 0.) if variant == "guided" else 0.,
-        "styles": ", ".join(f"{key}:{weight:g}" for key, weight in brief.styles), "avoid": ", ".join(brief.avoid),
-        "period": "-".join(map(str, brief.period)) if brief.period else "",
-    })

@@ -1,7 +1,7 @@
 """Contact sheets: labelled rows of the same seeds (unguided above, guided below), with a caption under each picture."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from guide import png
 from probes.atomic import replacing
 
 PAPER, INK, FAINT, FRAME = (250, 249, 246), (34, 34, 38), (112, 112, 118), (226, 224, 218)
-GAP, MARGIN, LABEL, COLUMNS = 10, 28, 148, 8
+GAP, MARGIN, LABEL, COLUMNS = 10, 28, 172, 8
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,10 @@ def draw(title: str, blocks: Sequence[Block], subtitle: str = "", side: int | No
     columns = max((len(row.cells) for block in blocks for row in block.rows), default=1)
     side = side or (256 if columns <= 4 else 224)
     width = 2 * MARGIN + LABEL + columns * side + (columns - 1) * GAP
-    measures = [(block, [(_tallest(row, side), max((len(c.caption) for c in row.cells), default=0)) for row in block.rows]) for block in blocks]
+    measures = [(block, [(_tallest(row, side), _lines(row)) for row in block.rows]) for block in blocks]
     height = MARGIN + 40 + (24 if subtitle else 0)
-    height += sum((34 if block.heading else 0) + sum(tall + 6 + 17 * lines + GAP + 4 for tall, lines in rows) + 8 for block, rows in measures)
+    for block, rows in measures:
+        height += (34 if block.heading else 0) + sum(tall + 6 + 17 * lines + GAP + 4 for tall, lines in rows) + 8
     sheet = Image.new("RGB", (width, height + MARGIN // 2), PAPER)
     pen = ImageDraw.Draw(sheet)
     _write(pen, (MARGIN, MARGIN - 8), title, 24, INK, width - 2 * MARGIN)
@@ -92,9 +93,13 @@ def _wrapped(block: Block) -> list[Block]:
     longest = max((len(row.cells) for row in block.rows), default=0)
     starts = range(0, max(longest, 1), COLUMNS)
     return [
-        Block(block.heading if start == 0 else "", tuple(Row(row.label, row.cells[start : start + COLUMNS], row.about) for row in block.rows))
+        Block("" if start else block.heading, tuple(replace(row, cells=row.cells[start : start + COLUMNS]) for row in block.rows))
         for start in starts
     ]
+
+
+def _lines(row: Row) -> int:
+    return max((len(cell.caption) for cell in row.cells), default=0)
 
 
 def _tallest(row: Row, side: int) -> int:

@@ -73,9 +73,7 @@ def mean_difference(
     return Interval(mean, low, high, len(values), count, f"bootstrap-t over {count} clusters, {by}")
 
 
-def ratio(
-    numerator: Sequence[float], denominator: Sequence[float], prompts: Sequence[Hashable], *, level: float = 0.95
-) -> Interval:
+def ratio(numerator: Sequence[float], denominator: Sequence[float], prompts: Sequence[Hashable], *, level: float = 0.95) -> Interval:
     """Ratio of two paired mean differences with Fieller's interval (cluster-robust, Student's t).
 
     Undefined (nan) where the denominator's own interval contains 0: there the ratio says nothing.

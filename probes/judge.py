@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
@@ -13,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from probes import judges
+from probes.config import offer
 from probes.errors import UserError
 from probes.image import check
 from probes.lineage import Lineage, same_family
@@ -64,9 +64,8 @@ class Judge(nn.Module):
         """UserError where this judge is of the same family as anything that steered or tuned what it is to judge."""
         for lineage in steered_by:
             if clash := same_family(self.lineage, lineage):
-                raise UserError(
-                    f"The judge {self.name!r} cannot give a verdict on what its own family steered or tuned ({clash}); choose another with --judge."
-                )
+                whose = f"The judge {self.name!r} cannot give a verdict on what its own family steered or tuned"
+                raise UserError(f"{whose}: {clash}; choose another with --judge.")
 
     def log_odds(self, opinion: Opinion, styles: Iterable[tuple[str, float]]) -> Tensor:
         """(n,) weighted sum of log p / (1 - p) over the styles; nan where the judge does not know one of them."""
@@ -82,8 +81,7 @@ class Judge(nn.Module):
 def load(name: str = "verdict", device: str = "cpu") -> Judge:
     """A judge that ships: `referee` (may tune a strength or stop a run) or `verdict` (influences nothing)."""
     if name not in judges.NETWORKS:
-        near = get_close_matches(name, judges.NETWORKS, 1, 0) or list(judges.NETWORKS)
-        raise UserError(f"There is no judge {name!r}; did you mean {near[0]!r}? The judges are {', '.join(judges.NETWORKS)}.")
+        raise UserError(f"There is no judge {name!r}{offer(list(judges.NETWORKS), complete=True)}.")
     folder = FOLDER / name
     weights, card = folder / "model.safetensors", folder / "card.json"
     if not (weights.is_file() and card.is_file()):
@@ -93,5 +91,6 @@ def load(name: str = "verdict", device: str = "cpu") -> Judge:
         network = judges.build(name, read["labels"], read["genre_labels"])
         network.load_state_dict({key: value.float() for key, value in load_file(weights).items()})
     except (ValueError, KeyError, RuntimeError, OSError) as error:
-        raise UserError(f"The judge {name!r} in {folder} cannot be loaded ({type(error).__name__}: {str(error)[:200]}); reinstall the package.") from error
+        cause = f"{type(error).__name__}: {str(error)[:200]}"
+        raise UserError(f"The judge {name!r} in {folder} cannot be loaded ({cause}); reinstall the package.") from error
     return Judge(name, network, read, sha256(weights.read_bytes()).hexdigest()).to(device)

@@ -10,10 +10,12 @@ from rich.table import Table
 from rich.text import Text
 
 from probes.atomic import replacing, write_text
+from probes.plain import plain
 
 COLUMNS = (
-    "image", "seed", "variant", "style_target", "style_probability", "style_top", "style_log_odds", "year", "year_low", "year_high", "year_error",
-    "content", "verdict_style", "verdict_style_probability", "verdict_log_odds", "verdict_year", "verdict_severity", "kept", "reason", "error",
+    "image", "seed", "variant", "style_target", "style_probability", "style_top", "style_log_odds", "year", "year_low", "year_high",
+    "year_error", "content", "verdict_style", "verdict_style_probability", "verdict_log_odds", "verdict_year", "verdict_severity", "kept",
+    "reason", "error",
 )  # fmt: skip
 TEXT = {"image", "variant", "style_target", "style_top", "verdict_style", "reason", "error"}
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -44,15 +46,15 @@ class Report:
     def to_csv(self, path: str | Path) -> None:
         """Write the rows as CSV; text that a spreadsheet would run as a formula gets an apostrophe in front."""
         safe = self.rows.copy()
-        for name in safe.columns.intersection(list(TEXT)):
-            safe[name] = [f"'{cell}" if str(cell).startswith(FORMULA) else cell for cell in safe[name]]
+        for name in safe.select_dtypes(["object", "string"]):
+            safe[name] = [f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell for cell in safe[name]]
         with replacing(path) as temporary:
             safe.to_csv(temporary, index=False, float_format="%.6g")
 
     def to_json(self, path: str | Path) -> None:
         """Write {"summary": ..., "rows": [...]}; what is missing is null."""
-        rows = [{key: _plain(value) for key, value in row.items()} for row in self.rows.to_dict("records")]
-        write_text(path, json.dumps({"summary": _nested(self.summary), "rows": rows}, indent=1, ensure_ascii=False) + "\n")
+        found = plain({"summary": self.summary, "rows": self.rows.to_dict("records")})
+        write_text(path, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
 
     def table(self, limit: int = 40) -> Table:
         """The rows for a terminal, at most `limit`; columns that are empty throughout are left out."""
@@ -107,16 +109,3 @@ def _number(value: object, form: str) -> str:
 def _printable(text: str) -> str:
     """Text without characters that would move a terminal's cursor or break its lines."""
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in str(text))
-
-
-def _plain(value: object) -> object:
-    if not _known(value):
-        return None
-    value = value.item() if hasattr(value, "item") else value
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _nested(value: object) -> object:
-    if isinstance(value, dict):
-        return {str(key): _nested(entry) for key, entry in value.items()}
-    return [_nested(entry) for entry in value] if isinstance(value, list | tuple) else _plain(value)

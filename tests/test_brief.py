@@ -33,10 +33,10 @@ def test_sizes():
 
 
 @pytest.mark.parametrize(("parse", "text"), [
-    (parse_styles, "barok"), (parse_styles, "baroque:much"), (parse_styles, "baroque:0"), (parse_styles, "baroque:-1"), (parse_styles, "baroque:nan"),
-    (parse_styles, "baroque,Baroque"), (parse_styles, ","), (parse_period, "old"), (parse_period, "1700-1600"), (parse_period, "99999"),
-    (parse_seeds, "a"), (parse_seeds, "-1"), (parse_seeds, "5-2"), (parse_seeds, "0-99999999"), (parse_seeds, "1.5"), (parse_seeds, ""),
-    (parse_size, "100"), (parse_size, "0"), (parse_size, "32"), (parse_size, "4096"), (parse_size, "128x"), (parse_size, "-128"), (parse_size, "big"),
+    *((parse_styles, text) for text in ("barok", "baroque:much", "baroque:0", "baroque:-1", "baroque:nan", "baroque,Baroque", ",")),
+    *((parse_period, text) for text in ("old", "1700-1600", "99999")),
+    *((parse_seeds, text) for text in ("a", "-1", "5-2", "0-99999999", "1.5", "")),
+    *((parse_size, text) for text in ("100", "0", "32", "4096", "128x", "-128", "big")),
 ])
 def test_what_cannot_be_read_is_one_sentence_with_a_remedy(parse, text):
     with pytest.raises(UserError) as error:

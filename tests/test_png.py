@@ -10,7 +10,7 @@ from PIL import Image
 from guide import png
 from probes.errors import UserError
 
-NASTY = 'lemons & <jug> "q" \'s\' ]]> 浮世絵 \x00\x07 \ud800 =1+1\nSteps: 3, Seed: 9'
+NASTY = "lemons & <jug> \"q\" 's' ]]> 浮世絵 \x00\x07 \ud800 =1+1\nSteps: 3, Seed: 9"
 EXT = "{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}DigitalSourceType"
 RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
 

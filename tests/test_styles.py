@@ -6,8 +6,9 @@ import pytest
 from guide.brief import Brief, learned, parse_styles
 from probes.config import lookup, styles
 
-LEARNED = ("impressionism baroque romanticism art-nouveau symbolism post-impressionism rococo ukiyo-e expressionism pointillism cubism renaissance "
-           "naive-art realism fauvism shin-hanga gothic suprematism constructivism tonalism academicism neoclassicism").split()
+LEARNED = ("impressionism", "baroque", "romanticism", "art-nouveau", "symbolism", "post-impressionism", "rococo", "ukiyo-e",
+           "expressionism", "pointillism", "cubism", "renaissance", "naive-art", "realism", "fauvism", "shin-hanga", "gothic",
+           "suprematism", "constructivism", "tonalism", "academicism", "neoclassicism")
 GENRES = {"portrait", "landscape", "genre-painting", "religious", "cityscape", "still-life", "illustration", "abstract"}
 
 
