@@ -8,6 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -90,7 +91,7 @@ def load(name: str = "verdict", device: str = "cpu") -> Judge:
         read = json.loads(card.read_text(encoding="utf-8"))
         network = judges.build(name, read["labels"], read["genre_labels"])
         network.load_state_dict({key: value.float() for key, value in load_file(weights).items()})
-    except (ValueError, KeyError, RuntimeError, OSError) as error:
+    except (ValueError, KeyError, RuntimeError, OSError, SafetensorError) as error:
         cause = f"{type(error).__name__}: {str(error)[:200]}"
         raise UserError(f"The judge {name!r} in {folder} cannot be loaded ({cause}); reinstall the package.") from error
     return Judge(name, network, read, sha256(weights.read_bytes()).hexdigest()).to(device)

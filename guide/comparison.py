@@ -1,0 +1,102 @@
+"""What a comparison found: paired differences with intervals, kept rates beside the judge's recall, distances, costs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from guide.statistics import Interval, mean_difference, ratio
+from probes.plain import plain
+from probes.report import Report
+
+ALL = "all"
+PAIRED = {
+    "guide_gain": "style_log_odds", "verdict_gain": "verdict_log_odds", "kept_difference": "kept", "year_error_difference": "year_error",
+    "content_difference": "content", "severity_difference": "verdict_severity",
+}  # fmt: skip
+APART = ("ms_ssim", "verdict_feature_distance", "lpips")
+MEANS = ("kept", "style_probability", "verdict_style_probability", *APART, "seconds", "denoiser")
+
+
+@dataclass(frozen=True)
+class Effect:
+    """One strategy on one style (or on all). `differences` are against the baseline at the same style, prompt and seed.
+
+    `means` are of the strategy itself; `transfer` is verdict gain / guide gain, undefined where the guide's interval contains 0;
+    `recall` is the verdict's own on real paintings of the style.
+    """
+
+    style: str
+    strategy: str
+    images: int
+    means: dict[str, float]
+    recall: float | None
+    differences: dict[str, Interval]
+    transfer: Interval | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """`report` has a row per picture (Report.COLUMNS, prompt, distances to the baseline, costs); `strategies[0]` is the baseline."""
+
+    report: Report
+    strategies: tuple[str, ...]
+    effects: tuple[Effect, ...]
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls, rows: pd.DataFrame, summary: dict, strategies: Sequence[str], recall: Mapping[str, float], notes: Sequence[str] = ()
+    ) -> "Comparison":
+        """Effects per style, then over all of them, from rows with style_target, prompt, seed, variant and the readings."""
+        styles = list(dict.fromkeys(rows["style_target"]))
+        scopes = {style: rows[rows["style_target"] == style] for style in styles} | ({ALL: rows} if len(styles) > 1 else {})
+        effects = tuple(effect(style, part, name, strategies[0], recall) for style, part in scopes.items() for name in strategies)
+        methods = dict.fromkeys(gain.method for e in effects if (gain := e.differences.get("guide_gain")))
+        notes = [*notes, *(f"Intervals (95 %): {method}." for method in methods)]
+        found = Report(rows, summary | {"baseline": strategies[0], "effects": plain(effects), "notes": notes})
+        return cls(found, tuple(strategies), effects, tuple(notes))
+
+    def table(self) -> Group:
+        """Gains, then changes and costs, then what to know about them."""
+        gains = Table("style", "strategy", title=f"Gains over {self.strategies[0]} in log-odds, paired by prompt and seed")
+        for title in ("guide", "verdict", "transfer", "kept", "difference", "recall on real"):
+            gains.add_column(title, justify="right")
+        costs = Table("style", "strategy", title=f"Distance to {self.strategies[0]} and cost of a picture")
+        for title in ("MS-SSIM", "verdict features", "LPIPS", "seconds", "denoiser calls"):
+            costs.add_column(title, justify="right")
+        for e in self.effects:
+            gain, verdict, kept = (str(e.differences.get(name, "")) for name in ("guide_gain", "verdict_gain", "kept_difference"))
+            rates = _said(e.means["kept"], "{:.0%}"), kept, _said(e.recall, "{:.0%}")
+            gains.add_row(e.style, e.strategy, gain, verdict, str(e.transfer or ""), *rates)
+            apart = [_said(e.means[name], "{:.3f}") if e.differences else "" for name in APART]
+            costs.add_row(e.style, e.strategy, *apart, _said(e.means["seconds"], "{:.2f}"), _said(e.means["denoiser"], "{:.0f}"))
+        what = "kept: the verdict's first style is the intended one. recall on real: how often it is so for real paintings of that style."
+        return Group(gains, costs, Text("\n".join([what, *self.notes])))
+
+
+def effect(style: str, rows: pd.DataFrame, strategy: str, baseline: str, recall: Mapping[str, float]) -> Effect:
+    """One strategy against the baseline, both at the same style, prompt and seed; clusters are (style, prompt)."""
+    keys = ["style_target", "prompt", "seed"]
+    own, base = (rows[rows["variant"] == name].set_index(keys) for name in (strategy, baseline))
+    means = {name: float(own[name].astype(float).mean()) if name in own else float("nan") for name in MEANS}
+    recalls = [recall.get(name) for name in dict.fromkeys(rows["style_target"])]
+    known = sum(recalls) / len(recalls) if None not in recalls else None
+    if strategy == baseline:
+        return Effect(style, strategy, len(own), means, known, {}, None)
+    pairs = own.join(base, how="inner", rsuffix="_baseline")
+    prompts = [key[:2] for key in pairs.index]
+    values = {name: (pairs[column].astype(float) - pairs[f"{column}_baseline"].astype(float)).to_numpy() for name, column in PAIRED.items()}
+    differences = {name: mean_difference(value, prompts) for name, value in values.items()}
+    transfer = ratio(values["verdict_gain"], values["guide_gain"], prompts)
+    if not differences["guide_gain"].excludes_zero:
+        undefined = "undefined: the guide's interval contains 0"
+        transfer = Interval(float("nan"), float("nan"), float("nan"), transfer.pairs, transfer.clusters, undefined)
+    return Effect(style, strategy, len(own), means, known, differences, transfer)
+
+
+def _said(value: float | None, form: str) -> str:
+    return "-" if value is None or value != value else form.format(value)

@@ -1,0 +1,151 @@
+"""Audits: any pictures, a row each in order, the probes' own scores, and a verdict that refuses its family."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from guide import png, sheet
+from guide.brief import Brief
+from probes import audit as audits
+from probes import encoders, judge
+from probes.audit import Intention, audit
+from probes.errors import UserError
+from probes.image import load
+from probes.report import COLUMNS
+from probes.style import StyleProbe
+
+pytestmark = pytest.mark.skipif(
+    not (encoders.EMBEDDED / "open_clip_model.safetensors").is_file() or not (judge.FOLDER / "verdict" / "model.safetensors").is_file(),
+    reason="the embedded weights are not in this checkout",
+)
+BAROQUE = Brief(prompt="lemons and a jug", styles=(("baroque", 1.0),), period=(1600, 1725))
+
+
+def pictures(count, side=64, seed=0):
+    return torch.rand(count, 3, side, side, generator=torch.Generator().manual_seed(seed)).mul(255).round() / 255
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three sizes, in an order that sorts 2 before 10, one of them with parameters."""
+    for name, side in (("1.png", 64), ("2.png", 96), ("10.png", 64)):
+        png.save(pictures(1, side, seed=side)[0], tmp_path / name, {})
+    return tmp_path
+
+
+def test_rows_come_in_order_with_every_column(folder):
+    report = audit(folder, intent=BAROQUE)
+    assert tuple(report.rows.columns) == COLUMNS
+    assert [Path(name).name for name in report.rows["image"]] == ["1.png", "2.png", "10.png"]
+    known = report.rows.drop(columns=["seed", "variant", "error"])
+    assert known.notna().all().all()
+    assert report.rows["style_target"].eq("baroque").all()
+    assert report.rows["style_probability"].between(0, 1).all()
+    assert report.rows["year_low"].le(report.rows["year_high"]).all()
+    assert report.rows["reason"].str.contains("meant 1600-1725").all()
+    assert report.summary["styles"]["baroque"]["judged"] == 3
+    assert any("real ones" in sentence for sentence in report.summary["sentences"])
+
+
+def test_a_score_is_the_one_that_steers(folder):
+    encoder = encoders.load("embedded")
+    with torch.no_grad():
+        scores = [float(StyleProbe(encoder).aim(BAROQUE)(load(folder / name))) for name in ("1.png", "2.png", "10.png")]
+    report = audit(folder, intent=BAROQUE)
+    assert report.rows["style_log_odds"].tolist() == pytest.approx(scores, abs=1e-4)
+    assert torch.tensor(scores).sigmoid().tolist() == pytest.approx(report.rows["style_probability"].tolist(), abs=1e-3)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 16])
+def test_readings_do_not_depend_on_the_batch(folder, batch):
+    alone = audit([folder / "2.png"], intent=BAROQUE).rows.iloc[0]
+    row = audit(folder, intent=BAROQUE, batch=batch).rows.iloc[1]
+    for name in ("style_log_odds", "year", "content", "verdict_log_odds", "verdict_severity"):
+        assert row[name] == pytest.approx(alone[name], abs=2e-3)
+
+
+def test_files_and_tensors_read_the_same(folder):
+    images = torch.cat([load(folder / "1.png"), load(folder / "10.png")])
+    files = audit([folder / "1.png", folder / "10.png"], intent=BAROQUE).rows
+    tensors = audit(images, intent=[BAROQUE, BAROQUE]).rows
+    assert tensors["style_log_odds"].tolist() == pytest.approx(files["style_log_odds"].tolist(), abs=1e-4)
+    assert tensors["image"].tolist() == ["image 0", "image 1"]
+
+
+def test_what_cannot_be_read_has_a_row_with_its_reason(folder):
+    (folder / "3.png").write_bytes(b"")
+    (folder / "4.jpg").write_text("hello")
+    whole = (folder / "1.png").read_bytes()
+    (folder / "5.png").write_bytes(whole[: len(whole) // 2])
+    Image.new("RGB", (3, 200)).save(folder / "6.png")
+    sheet.save(folder / "sheet.png", "title", [])
+    report = audit([*sorted(folder.iterdir()), folder / "absent.png"], intent=BAROQUE)
+    errors = {Path(row["image"]).name: row["error"] for _, row in report.rows.iterrows()}
+    assert {name for name, error in errors.items() if error} == {"3.png", "4.jpg", "5.png", "6.png", "sheet.png", "absent.png"}
+    assert "contact sheet" in errors["sheet.png"]
+    assert "too few" in errors["6.png"]
+    assert report.summary["read"] == 3
+    assert any("6 of 9" in sentence for sentence in report.summary["sentences"])
+
+
+def test_without_an_intention_the_parameters_of_a_png_count(tmp_path):
+    said = {"subject": "lemons", "styles": [["baroque", 0.7], ["ukiyo-e", 0.3]], "period": [1600, 1650], "seed": 5, "variant": "guided"}
+    png.save(pictures(1)[0], tmp_path / "a.png", said)
+    png.save(pictures(1)[0], tmp_path / "b.png", {"styles": 7, "period": "soon", "subject": "a jug"})
+    first, second = (row for _, row in audit(tmp_path).rows.iterrows())
+    assert (first["style_target"], first["seed"], first["variant"]) == ("baroque:0.7,ukiyo-e:0.3", 5, "guided")
+    assert first["content"] == first["content"]
+    assert second["style_target"] == ""
+    assert audit(tmp_path, intent=BAROQUE).rows["style_target"].eq("baroque").all()
+    assert Intention.of(BAROQUE).period == (1600, 1725)
+
+
+def test_nothing_asked_is_read_all_the_same():
+    row = audit(pictures(1)).rows.iloc[0]
+    assert row["style_top"]
+    assert row["verdict_style"]
+    assert row["kept"] is not True
+    assert row["reason"].startswith("reads as")
+
+
+def test_a_style_that_the_verdict_does_not_know_is_said():
+    labels = judge.load("verdict").labels
+    report = audit(pictures(1), intent=Brief(styles=(("thangka", 1.0),)))
+    assert "thangka" not in labels
+    assert report.rows["kept"].isna().all()
+    assert report.rows["verdict_log_odds"].isna().all()
+    assert "does not know" in report.rows["reason"].iloc[0]
+    assert any("does not know this style" in sentence for sentence in report.summary["sentences"])
+
+
+def test_a_verdict_refuses_what_its_family_steered(folder):
+    verdict = judge.load("verdict")
+    with pytest.raises(UserError, match="'verdict' cannot give a verdict"):
+        audit(folder, steered_by=[verdict.lineage])
+    report = audit(folder, intent=BAROQUE, steered_by=["embedded"])
+    assert any("encoder that steered" in sentence for sentence in report.summary["sentences"])
+    assert audit(folder, judge=None).rows["verdict_style"].eq("").all()
+
+
+def test_intentions_have_to_match_the_images(folder):
+    with pytest.raises(UserError, match="3 images and 2 intentions"):
+        audit(folder, intent=[BAROQUE, BAROQUE])
+
+
+def test_batches_are_bounded(monkeypatch):
+    monkeypatch.setattr(audits, "BUDGET", 64 * 64 * 2)
+    groups = list(audits._batches([(image, None) for image in pictures(5)], 4))
+    assert [len(group) for group in groups] == [2, 2, 1]
+
+
+def test_the_audit_needs_nothing_of_guide():
+    blocked = (
+        "import sys; sys.modules['guide'] = None; sys.modules['diffusers'] = None; from probes import audit; print(audit.audit.__name__)"
+    )
+    root = Path(__file__).parent.parent
+    found = subprocess.run([sys.executable, "-c", blocked], cwd=root, capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "audit"

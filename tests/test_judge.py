@@ -1,0 +1,104 @@
+"""Judges: their own labels and scales, no gradient, and a refusal where they would be partial."""
+
+import json
+import shutil
+from math import log
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from probes import encoders, judge, judges
+from probes.errors import UserError
+from probes.lineage import Lineage
+
+NAMES = sorted(judges.NETWORKS)
+LABELS = ["baroque", "ukiyo-e", "cubism"]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Judges with untrained weights in a folder of their own."""
+    for name in NAMES:
+        torch.manual_seed(0)
+        (tmp_path / name).mkdir()
+        save_file({k: v.half().contiguous() if v.is_floating_point() else v for k, v in judges.build(name, LABELS, ["portrait"]).state_dict().items()},
+                  tmp_path / name / "model.safetensors")  # fmt: skip
+        card = {"labels": LABELS, "genre_labels": ["portrait"], "temperature": 2.0, "recall": {"baroque": 0.7},
+                "lineage": {"data": "judge", "architecture": name, "objective": name}}  # fmt: skip
+        (tmp_path / name / "card.json").write_text(json.dumps(card))
+    monkeypatch.setattr(judge, "FOLDER", tmp_path)
+    judge.load.cache_clear()
+    yield tmp_path
+    judge.load.cache_clear()
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("size", [(32, 32), (128, 128), (97, 150)])
+def test_an_opinion_has_declared_shapes_and_ranges(folder, name, size):
+    images = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
+    said = judge.load(name)(images)
+    assert said.styles.shape == (2, 3)
+    assert said.genres.shape == (2, 1)
+    assert torch.allclose(said.styles.sum(1), torch.ones(2))
+    assert said.years.shape == said.severity.shape == (2,)
+    assert ((said.severity >= 0) & (said.severity <= 1)).all()
+    assert torch.allclose(said.features.norm(dim=1), torch.ones(2), atol=1e-5)
+    alone = judge.load(name)(images[1:])
+    assert torch.allclose(alone.styles, said.styles[1:], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_judge_gives_no_gradient(folder, name):
+    images = torch.rand(1, 3, 64, 64, requires_grad=True)
+    loaded = judge.load(name)
+    assert not loaded(images).styles.requires_grad
+    assert not any(weight.requires_grad for weight in loaded.parameters())
+
+
+def test_the_temperature_flattens(folder):
+    images, cold = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0)), judge.load("verdict")
+    logits = cold.network(images)["style_logits"]
+    assert torch.allclose(cold(images).styles, (logits / 2).softmax(1), atol=1e-6)
+
+
+def test_log_odds_are_those_of_the_probabilities(folder):
+    loaded = judge.load("verdict")
+    said = loaded(torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
+    first, second = (float(p) for p in said.styles[0, :2])
+    mixed = loaded.log_odds(said, [("baroque", 0.7), ("ukiyo-e", 0.3)])
+    assert float(mixed) == pytest.approx(0.7 * log(first / (1 - first)) + 0.3 * log(second / (1 - second)), abs=1e-4)
+    assert loaded.log_odds(said, [("thangka", 1.0)]).isnan().all()
+
+
+def test_a_judge_refuses_what_its_family_steered(folder):
+    verdict, referee = judge.load("verdict"), judge.load("referee")
+    verdict.check([Lineage("other", "guide", "VisionTransformer", "contrastive")])
+    with pytest.raises(UserError, match=r"'verdict' cannot give a verdict .* weights"):
+        verdict.check([verdict.lineage])
+    with pytest.raises(UserError, match=r"judge images"):
+        verdict.check([Lineage("", "guide"), Lineage("other", "guide+judge")])
+    with pytest.raises(UserError, match=r"referee trained with the referee"):
+        referee.check([Lineage("other", "", "referee", "referee")])
+
+
+def test_a_missing_or_broken_judge_is_one_sentence(folder):
+    with pytest.raises(UserError, match=r"no judge 'verdikt'.*referee.*verdict"):
+        judge.load("verdikt")
+    (folder / "referee" / "model.safetensors").write_bytes(b"cut off")
+    with pytest.raises(UserError, match=r"'referee' .* cannot be loaded"):
+        judge.load("referee")
+    shutil.rmtree(folder / "verdict")
+    with pytest.raises(UserError, match=r"weights of the judge 'verdict' are missing"):
+        judge.load("verdict")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_judges_that_ship_may_judge_the_encoder_that_ships(name):
+    if not (judge.FOLDER / name / "model.safetensors").is_file():
+        pytest.skip("the embedded weights are not in this checkout")
+    loaded = judge.load(name)
+    loaded.check([encoders.load("embedded").lineage])
+    assert set(loaded.recall) <= set(loaded.labels)
+    others = [judge.load(other).lineage for other in NAMES if other != name]
+    assert all((loaded.lineage.architecture, loaded.lineage.objective) != (o.architecture, o.objective) for o in others)

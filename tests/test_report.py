@@ -1,0 +1,62 @@
+"""Reports: one frame of fixed columns, written for spreadsheets and programs, shown in a terminal."""
+
+import csv
+import json
+
+import pytest
+from rich.console import Console
+
+from probes.report import COLUMNS, Report
+
+ROWS = [
+    {"image": "a b.png", "seed": 3, "style_target": "baroque", "style_probability": 0.912345, "kept": True, "year": 1690.4, "year_low": 1601.0,
+     "year_high": 1740.0, "verdict_style": "baroque", "verdict_style_probability": 0.88, "reason": "kept baroque 0.91"},
+    {"image": "=cmd|'x'!A1,\n[bold]x[/].png", "error": "@not an image"},
+]  # fmt: skip
+
+
+def shown(report, width=160, **kwargs):
+    console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(report.table(**kwargs))
+    return console.export_text()
+
+
+def test_columns_and_types_are_fixed():
+    for rows in ([], ROWS):
+        frame = Report.of(rows, {}).rows
+        assert tuple(frame.columns) == COLUMNS
+        assert str(frame["kept"].dtype) == "boolean"
+        assert str(frame["seed"].dtype) == "Int64"
+        assert str(frame["year"].dtype) == "float64"
+
+
+def test_csv_holds_every_row_and_runs_no_formula(tmp_path):
+    Report.of(ROWS, {}).to_csv(tmp_path / "report.csv")
+    with (tmp_path / "report.csv").open(newline="") as file:
+        first, second = csv.DictReader(file)
+    assert first["style_probability"] == "0.912345"
+    assert (first["seed"], first["kept"], second["seed"], second["kept"]) == ("3", "True", "", "")
+    assert second["image"] == "'" + ROWS[1]["image"]
+    assert second["error"] == "'@not an image"
+
+
+def test_json_is_strict_and_whole(tmp_path):
+    Report.of(ROWS, {"kept": float("nan"), "styles": {"baroque": (1, 2)}}).to_json(tmp_path / "report.json")
+    found = json.loads((tmp_path / "report.json").read_text(), parse_constant=pytest.fail)
+    assert found["summary"] == {"kept": None, "styles": {"baroque": [1, 2]}}
+    assert found["rows"][0]["seed"] == 3
+    assert found["rows"][1]["kept"] is None
+    assert found["rows"][1]["image"] == ROWS[1]["image"]
+
+
+def test_the_table_shows_readings_and_reasons():
+    text = shown(Report.of(ROWS, {"sentences": ["baroque: kept in 1 of 1."]}))
+    for part in ("P(baroque)", "0.91", "1690 (1601-1740)", "0.88", "yes", "[bold]x[/]", "@not an image", "kept in 1 of 1."):
+        assert part in text
+    assert "content" not in text  # nothing was asked of it
+
+
+def test_a_long_table_says_what_it_leaves_out():
+    text = shown(Report.of([ROWS[0]] * 50, {}), limit=10)
+    assert "The first 10 of 50 images" in text
+    assert text.count("1690") == 10
