@@ -21,7 +21,7 @@ from recipes.heads import softmax
 from recipes.judges import OBJECTIVES
 from recipes.metrics import artist_halves, fit_temperature, style_figures, year_figures
 
-ARCHITECTURES = {"referee": "residual network", "verdict": "compact convolutional transformer"}
+ARCHITECTURES = {"referee": "bag of local features", "verdict": "compact convolutional transformer"}
 
 
 @torch.no_grad()

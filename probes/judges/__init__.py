@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from probes.judges.convolutional import ConvolutionalJudge
+from probes.judges.local import LocalJudge
 from probes.judges.transformer import TransformerJudge
 
-NETWORKS = {"referee": ConvolutionalJudge, "verdict": TransformerJudge}
+NETWORKS = {"referee": LocalJudge, "verdict": TransformerJudge}
 
 STYLES = ("impressionism", "baroque", "romanticism", "art-nouveau", "symbolism", "post-impressionism", "rococo", "ukiyo-e", "expressionism",
           "pointillism", "cubism", "renaissance", "naive-art", "realism", "fauvism")
