@@ -66,6 +66,7 @@ def generate(prompt: Prompt = "", style: Style = "", avoid: Avoid = None, period
     folder = out or _folder(brief.slug())
     from guide.run import Request, generate
     request = Request(brief, folder, chosen, model, strategy, strength, steps, pixels, guidance_scale, encoder, judge, device, dtype, batch)
+    _hush()
     with _progress(quiet) as (on_progress, notice), _continuable(folder):
         result = generate(request, on_progress, notice)
     if not quiet:
@@ -96,6 +97,7 @@ def compare(styles: Annotated[str, typer.Option(help="Styles, each on its own: b
     from guide.run import Request
     request = Request(brief, folder, chosen, model, names[-1] if names else "", strength, steps, pixels, guidance_scale, encoder, judge,
                       device, dtype, batch)
+    _hush()
     with _progress(quiet) as (on_progress, notice), _continuable(folder):
         comparison = compare(request, keys, names, on_progress, notice)
     if not quiet:
@@ -160,6 +162,7 @@ def strategies() -> None:
 def doctor() -> None:
     """Check the installation against known answers and say what this machine can run."""
     from guide.doctor import examine
+    _hush()
     checks = list(examine())
     for check in checks:
         mark, colour = {True: ("ok", "green"), False: ("FAIL", "red"), None: ("", None)}[check.ok]
@@ -204,6 +207,14 @@ def _list(titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
     for row in rows:
         table.add_row(*row)
     Console().print(table)
+
+
+def _hush() -> None:
+    """Leave out the libraries' bars for reading files from disk; those of downloads stay."""
+    import diffusers
+    import transformers
+    diffusers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
+from rich import box
 from rich.table import Table
 
 from guide import sheet
@@ -18,8 +19,7 @@ from probes.report import Report
 if TYPE_CHECKING:
     from guide.run import Request
 
-READINGS = {"style": "style_top", "P(style)": "style_probability", "year": "year",
-            "verdict": "verdict_style", "verdict P": "verdict_style_probability", "verdict year": "verdict_year"}
+READINGS = ("style_probability", "year", "verdict_style", "verdict_style_probability", "verdict_year")
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,13 @@ class Result:
         return {seed: [rows[seed, variant] for variant in self.variants] for seed in seeds}
 
     def table(self) -> Table:
-        """A row per seed; `a > b` is unguided > guided."""
-        title = " > ".join(self.variants) + " at the same seed"
-        table = Table("seed", *READINGS, title=title)
+        """A row per picture, the variants of a seed one below the other; P is of the styles that were asked for."""
+        targets = {target for target in self.report.rows["style_target"] if target}
+        named = f"P({targets.pop()})" if len(targets) == 1 else "P(style)"
+        table = Table("seed", "", named, "year", "verdict", named, "year", box=box.SIMPLE)
         for seed, rows in self.pairs().items():
-            table.add_row(str(seed), *(" > ".join(said(row[column]) for row in rows) for column in READINGS.values()))
+            for row in rows:
+                table.add_row(str(seed) if row is rows[0] else "", row["variant"], *(said(row[column]) for column in READINGS))
         return table
 
     def lines(self) -> list[str]:

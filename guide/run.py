@@ -19,14 +19,12 @@ from guide.outcome import Result, outcome
 from guide.seeds import generators
 from guide.strategies import Strategy, Unguided
 from probes import encoders, judge
-from probes.content import ContentProbe
 from probes.encoders import Encoder
 from probes.errors import UserError
-from probes.objective import Objective, Term
-from probes.period import PeriodProbe
+from probes.objective import Objective, aim
 from probes.style import StyleProbe
 
-WEIGHTS = {StyleProbe: 1., PeriodProbe: .5, ContentProbe: .5}
+WEIGHTS = {"style": 1., "period": .5, "content": .5}
 Progress = Callable[[str, int, int], None]
 Notice = Callable[[str], None]
 
@@ -85,8 +83,7 @@ class Request:
 
 def aimed(brief: Brief, encoder: Encoder) -> Objective:
     """The objective that every perception which the brief asks something of adds a term to."""
-    measures = [(probe(encoder).aim(brief), weight) for probe, weight in WEIGHTS.items()]
-    return Objective([Term(measure, weight) for measure, weight in measures if measure is not None])
+    return aim(brief, encoder, WEIGHTS)
 
 
 def sample(pipeline, brief: Brief, seeds: Sequence[int], strategy: Strategy, objective: Objective, settings: Settings,
@@ -173,7 +170,7 @@ def remarks(request: Request, pipeline, encoder: Encoder) -> list[str]:
     """What this run cannot do as well as asked, one sentence each."""
     brief, lines = request.brief, []
     named = (*(key for key, _ in brief.styles), *brief.avoid)
-    hub = next((key for key in pipelines.models() if key != "embedded"), "<a diffusers folder>")
+    hub = min((m for key, m in pipelines.models().items() if key != "embedded"), key=lambda m: (m.size, m.steps)).key
     if request.model == "embedded" and (unknown := [key for key, _ in brief.styles if key not in learned()]):
         lines.append(f"The embedded model did not learn {', '.join(unknown)} and cannot be expected to paint it; a hub model can: "
                      f"--model {hub} --encoder ViT-B-32:laion2b_s34b_b79k.")

@@ -18,7 +18,7 @@ from probes.period import PeriodProbe
 from probes.probe import Intent, Measure
 from probes.provenance import parameters
 from probes.report import Report
-from probes.style import StyleProbe
+from probes.style import StyleMeasure, StyleProbe
 from probes.summary import summarise
 
 SMALLEST = 32
@@ -180,23 +180,22 @@ def _judged(judge: Judge, opinion: Opinion, k: int, intention: Intention) -> dic
     return {
         "verdict_style": top,
         "verdict_style_probability": float(probabilities[aimed].sum()) if knows or not targets else UNKNOWN,
-        "verdict_log_odds": float(judge.log_odds(opinion, intention.styles)[k]) if knows else UNKNOWN,
+        "verdict_log_odds": float(judge.log_odds(opinion, intention.styles, intention.avoid)[k]) if knows else UNKNOWN,
         "verdict_year": float(opinion.years[k]),
         "verdict_severity": float(opinion.severity[k]),
         "kept": top in targets if knows else None,
     }
 
 
-def _style(probabilities: Tensor, labels: list[str], intention: Intention, log_odds: float) -> dict:
-    """Probability of the intended styles together (of the top one where none is), and the top one."""
-    targets, top = [name for name, _ in intention.styles], int(probabilities.argmax())
-    if not targets:
-        probability = float(probabilities[top])
-    elif all(name in labels for name in targets):
-        probability = float(probabilities[[labels.index(name) for name in targets]].sum())
-    else:  # read from text alone: the measure's own odds
-        probability = float(torch.tensor(log_odds).sigmoid())
-    return {"style_probability": probability, "style_top": labels[top]}
+def _style(measure: StyleMeasure | None, embedding: Tensor, probabilities: Tensor, labels: list[str]) -> dict:
+    """Log-odds and probability of the intended styles together (probability of the top one where none is), and the top one."""
+    top = int(probabilities.argmax())
+    intended = measure.probability(embedding) if measure else None
+    return {
+        "style_log_odds": float(measure.score(embedding)) if measure else UNKNOWN,
+        "style_probability": float(probabilities[top] if intended is None else intended),
+        "style_top": labels[top],
+    }
 
 
 def _reason(row: dict, intention: Intention) -> str:

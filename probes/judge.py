@@ -1,7 +1,7 @@
 """Judges: networks of other families than the encoder that steers, which give an opinion and refuse where they would be partial."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
@@ -68,14 +68,23 @@ class Judge(nn.Module):
                 whose = f"The judge {self.name!r} cannot give a verdict on what its own family steered or tuned"
                 raise UserError(f"{whose}: {clash}; choose another with --judge.")
 
-    def log_odds(self, opinion: Opinion, styles: Iterable[tuple[str, float]]) -> Tensor:
-        """(n,) weighted sum of log p / (1 - p) over the styles; nan where the judge does not know one of them."""
-        total = torch.zeros(len(opinion.years))
-        for style, weight in styles:
-            if style not in self.labels:
-                return torch.full_like(total, torch.nan)
-            total += weight * opinion.styles[:, self.labels.index(style)].cpu().clamp(1e-6, 1 - 1e-6).logit()
-        return total
+    def log_odds(self, opinion: Opinion, styles: Sequence[tuple[str, float]], avoid: Sequence[str] = ()) -> Tensor:
+        """(n,) what the style probe's measure says, in this judge's eyes; nan where the judge does not know one of the styles.
+
+        The weighted sum of each wanted style's log-odds against the styles outside the mixture, minus the mean of the avoided ones'
+        against all others.
+        """
+        names = [name for name, _ in styles]
+        probabilities = opinion.styles.cpu()
+        if not set(self.labels).issuperset([*names, *avoid]):
+            return torch.full((len(probabilities),), torch.nan)
+
+        def against(name: str, excluded: Sequence[str]) -> Tensor:
+            others = [k for k, label in enumerate(self.labels) if label not in excluded]  # their sum is exact where 1 - p is not
+            return probabilities[:, self.labels.index(name)].clamp(min=1e-30).log() - probabilities[:, others].sum(1).clamp(min=1e-30).log()
+
+        wanted = sum((weight * against(name, names) for name, weight in styles), torch.zeros(len(probabilities)))
+        return wanted - sum(against(name, [name]) for name in avoid) / max(len(avoid), 1)
 
 
 @lru_cache(maxsize=4)

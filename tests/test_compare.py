@@ -26,10 +26,26 @@ def rows(guide=1.0, verdict=0.5, prompts=10, seeds=4, styles=("baroque",), noise
                 base = draws.normal(size=2)
                 for variant, gains in (("unguided", (0, 0)), ("clean-image", (guide, verdict) + shared + noise * draws.normal(size=2))):
                     odds = base + gains
-                    found.append({"style_target": style, "prompt": f"{prompt}", "seed": seed, "variant": variant, "style_log_odds": odds[0],
-                                  "verdict_log_odds": odds[1], "style_probability": 0.5, "verdict_style_probability": 0.5, "kept": odds[1] > 0,
-                                  "year_error": nan, "content": nan, "verdict_severity": 0.1, "seconds": 1.0 + (variant != "unguided"),
-                                  "denoiser": 25.0, "ms_ssim": 0.9, "verdict_feature_distance": 0.1})  # fmt: skip
+                    found.append(
+                        {
+                            "style_target": style,
+                            "prompt": f"{prompt}",
+                            "seed": seed,
+                            "variant": variant,
+                            "style_log_odds": odds[0],
+                            "verdict_log_odds": odds[1],
+                            "style_probability": 0.5,
+                            "verdict_style_probability": 0.5,
+                            "kept": odds[1] > 0,
+                            "year_error": nan,
+                            "content": nan,
+                            "verdict_severity": 0.1,
+                            "seconds": 1.0 + (variant != "unguided"),
+                            "denoiser": 25.0,
+                            "ms_ssim": 0.9,
+                            "verdict_feature_distance": 0.1,
+                        }
+                    )
     frame = pd.DataFrame(found)
     return frame.assign(kept=frame["kept"].astype("boolean")).sample(frac=1, random_state=0)  # pairing must not rest on the order
 
@@ -167,9 +183,13 @@ def test_a_picture_is_what_generate_makes_of_that_seed(finished, tmp_path):
 
 @pytest.mark.parametrize(
     ("styles", "strategies", "said"),
-    [(["barok"], ["unguided", "clean-image"], "baroque"), ([], ["unguided", "clean-image"], "No style"),
-     (["baroque"], ["unguided"], "two different"), (["baroque"], ["unguided", "cleanimages"], "clean-image")],
-)  # fmt: skip
+    [
+        (["barok"], ["unguided", "clean-image"], "baroque"),
+        ([], ["unguided", "clean-image"], "No style"),
+        (["baroque"], ["unguided"], "two different"),
+        (["baroque"], ["unguided", "cleanimages"], "clean-image"),
+    ],
+)
 def test_bad_requests_are_one_sentence(tmp_path, styles, strategies, said):
     with pytest.raises(UserError, match=said):
         compare.compare(request(tmp_path), styles, strategies)

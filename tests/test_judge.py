@@ -22,10 +22,20 @@ def folder(tmp_path, monkeypatch):
     for name in NAMES:
         torch.manual_seed(0)
         (tmp_path / name).mkdir()
-        save_file({k: v.half().contiguous() if v.is_floating_point() else v for k, v in judges.build(name, LABELS, ["portrait"]).state_dict().items()},
-                  tmp_path / name / "model.safetensors")  # fmt: skip
-        card = {"labels": LABELS, "genre_labels": ["portrait"], "temperature": 2.0, "recall": {"baroque": 0.7},
-                "lineage": {"data": "judge", "architecture": name, "objective": name}}  # fmt: skip
+        save_file(
+            {
+                k: v.half().contiguous() if v.is_floating_point() else v
+                for k, v in judges.build(name, LABELS, ["portrait"]).state_dict().items()
+            },
+            tmp_path / name / "model.safetensors",
+        )
+        card = {
+            "labels": LABELS,
+            "genre_labels": ["portrait"],
+            "temperature": 2.0,
+            "recall": {"baroque": 0.7},
+            "lineage": {"data": "judge", "architecture": name, "objective": name},
+        }
         (tmp_path / name / "card.json").write_text(json.dumps(card))
     monkeypatch.setattr(judge, "FOLDER", tmp_path)
     judge.load.cache_clear()

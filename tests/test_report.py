@@ -9,10 +9,21 @@ from rich.console import Console
 from probes.report import COLUMNS, Report
 
 ROWS = [
-    {"image": "a b.png", "seed": 3, "style_target": "baroque", "style_probability": 0.912345, "kept": True, "year": 1690.4, "year_low": 1601.0,
-     "year_high": 1740.0, "verdict_style": "baroque", "verdict_style_probability": 0.88, "reason": "kept baroque 0.91"},
+    {
+        "image": "a b.png",
+        "seed": 3,
+        "style_target": "baroque",
+        "style_probability": 0.912345,
+        "kept": True,
+        "year": 1690.4,
+        "year_low": 1601.0,
+        "year_high": 1740.0,
+        "verdict_style": "baroque",
+        "verdict_style_probability": 0.88,
+        "reason": "kept baroque 0.91",
+    },
     {"image": "=cmd|'x'!A1,\n[bold]x[/].png", "error": "@not an image"},
-]  # fmt: skip
+]
 
 
 def shown(report, width=160, **kwargs):

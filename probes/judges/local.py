@@ -6,7 +6,7 @@ from probes.judges.readout import Readout, prepare
 
 
 class LocalJudge(nn.Module):
-    """1.9 M parameters, images at 96 pixels: it sees patches of 47 pixels, and of all patches only the mean and the spread of what they say.
+    """0.9 M parameters, images at 96 pixels: it sees patches of 45 pixels, and of all patches only the mean and the spread of what they say.
 
     Without shortcuts, attention or a global view it errs in other ways than the guide's residual tower and the verdict's transformer.
     """
@@ -17,8 +17,10 @@ class LocalJudge(nn.Module):
         super().__init__()
         inside, parts = 3, []
         for index, width in enumerate(widths):
-            parts += [nn.Conv2d(inside, width, 5 if index == 0 else 3, 2 if index < 3 else 1, 2 if index == 0 else 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(),
-                      nn.Conv2d(width, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+            parts += [nn.Conv2d(inside, width, 5 if index == 0 else 3, 2 if index < 3 else 1, 2 if index == 0 else 1, bias=False),
+                      nn.BatchNorm2d(width), nn.ReLU(),
+                      nn.Conv2d(width, width, 3, 1, 1, bias=False) if index < 2 else nn.Conv2d(width, width, 1, bias=False),
+                      nn.BatchNorm2d(width), nn.ReLU()]
             inside = width
         parts += [nn.Conv2d(inside, 2 * inside, 1, bias=False), nn.BatchNorm2d(2 * inside), nn.ReLU()]
         self.patches = nn.Sequential(*parts)

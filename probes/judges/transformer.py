@@ -6,7 +6,7 @@ from probes.judges.readout import Readout, prepare
 
 
 class TransformerJudge(nn.Module):
-    """2.7 M parameters, images at 128 pixels; a convolutional tokenizer gives 8 x 8 tokens, attention pools them."""
+    """2.2 M parameters, images at 128 pixels; a convolutional tokenizer gives 8 x 8 tokens, attention pools them."""
 
     side = 128
 
