@@ -1,0 +1,1 @@
+"""Steers diffusers pipelines by perception probes."""

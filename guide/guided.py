@@ -1,0 +1,265 @@
+"""Guidance attached to an ordinary diffusers pipeline for the length of a `with` block."""
+import functools
+import inspect
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from guide import prediction, replay
+from guide.decoding import Decoder
+from guide.seeds import seeds_of, view_generators
+from guide.strategies.strategy import Ascent, Outcome, Step, Strategy
+from probes.errors import UserError
+
+
+@dataclass
+class Run:
+    """What happened in a `guided` block. `trace`: a dict per step; `calls`: denoiser, encoder, decodes, skipped (images), seconds."""
+
+    trace: list[dict[str, Any]] = field(default_factory=list)
+    calls: Counter = field(default_factory=lambda: Counter(denoiser=0, encoder=0, decodes=0, skipped=0, seconds=0.))
+
+
+@contextmanager
+def guided(pipeline, objective, strategy: Strategy, *, seeds: Sequence[int] | None = None, judge=None, tiny: nn.Module | None = None,
+           on_step: Callable[[dict[str, Any]], None] | None = None) -> Iterator[Run]:
+    """Steers each run of `pipeline` inside the block by the gradient of `objective`, in the way of `strategy`.
+
+        with guided(pipeline, objective, strategy, seeds=seeds) as run:
+            images = pipeline(prompt, generator=generators(seeds)).images
+
+    It stands in for `pipeline.scheduler.step` and listens to the denoiser; both, and whether weights take gradients, are as before afterwards,
+    after an exception too. A strength of 0 changes no bit.
+
+    `objective(images, generators)` returns `.loss` (n,), lower is better, and `.terms`, a dict of (n,); it sees images (n, 3, h, w) in [0, 1]
+    in float32. `seeds`: one per image, for the views; without them each image's own starting latents seed its views. `judge` is watched, never
+    followed. `tiny`: a cheaper decoder of the same latents. `on_step` receives each row of the trace as it is written.
+    """
+    guidance = _Guidance(pipeline, objective, strategy, seeds, judge, tiny, on_step)
+    began = time.perf_counter()
+    with ExitStack() as stack:
+        modules = [part for part in (*getattr(pipeline, "components", {}).values(), tiny) if isinstance(part, nn.Module)]
+        stack.enter_context(_frozen(modules))
+        stack.enter_context(guidance.recorder)
+        stack.enter_context(_standing_in(pipeline.scheduler, guidance.step))
+        try:
+            yield guidance.run
+        finally:
+            guidance.run.calls["denoiser"] = guidance.recorder.count
+            guidance.run.calls["seconds"] = time.perf_counter() - began
+
+
+@contextmanager
+def _frozen(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """No weight takes a gradient inside."""
+    held = [weight for module in modules for weight in module.parameters() if weight.requires_grad]
+    for weight in held:
+        weight.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for weight in held:
+            weight.requires_grad_(True)
+
+
+@contextmanager
+def _standing_in(scheduler, step: Callable) -> Iterator[None]:
+    original, own = scheduler.step, scheduler.__dict__.get("step")
+    if getattr(original, "guided", False):
+        raise UserError("This pipeline is being guided already; leave that block first, or combine the objectives into one.")
+
+    # Pipelines read the signature of step to decide whether to pass eta and generator: `wraps` keeps it.
+    @functools.wraps(original)
+    def stand_in(*args, **kwargs):
+        return step(original, *args, **kwargs)
+
+    stand_in.guided = True
+    scheduler.step = stand_in
+    try:
+        yield
+    finally:
+        if own is None:
+            del scheduler.step
+        else:
+            scheduler.step = own
+
+
+class _Guidance:
+    """The state of one `guided` block; what belongs to a single run of the pipeline starts anew with each."""
+
+    def __init__(self, pipeline, objective, strategy: Strategy, seeds, judge, tiny, on_step):
+        denoiser = next((part for part in (getattr(pipeline, name, None) for name in ("unet", "transformer")) if part is not None), None)
+        if denoiser is None or not hasattr(pipeline, "scheduler"):
+            raise UserError(f"{type(pipeline).__name__} cannot be guided: it needs a scheduler and a unet or transformer.")
+        if objective is None and strategy.strength:
+            raise UserError("A strength above 0 needs an objective; pass one, or the strategy 'unguided'.")
+        self.pipeline, self.objective, self.strategy, self.seeds = pipeline, objective, strategy, seeds
+        self.judge, self.on_step, self.scheduler, self.run = judge, on_step, pipeline.scheduler, Run()
+        self.decoder = Decoder(pipeline, tiny)
+        self.recorder = replay.Recorder(denoiser, keep=strategy.strength > 0, before=self._same_scheduler)
+        self.signature = inspect.signature(pipeline.scheduler.step)
+        self.timesteps, self.index, self.count = None, 0, 0
+        if strategy.strength:
+            for module in (denoiser, self.decoder.vae):
+                _refuse_offloading(module)
+
+    def step(self, original: Callable, *args, **kwargs) -> Any:
+        began = time.perf_counter()
+        call = self.signature.bind(*args, **kwargs)
+        t, x, output = (call.arguments[name] for name in ("timestep", "sample", "model_output"))
+        self._advance(t, x)
+        row = {"step": self.index, "t": float(t), **self._noise(t), "guided": False, "loss": None, "skipped": 0, "decodes": 0}
+        calls = self.recorder.take()
+        if not self.strategy.strength:
+            answer = original(*args, **kwargs)
+        else:
+            outcome, step = self._ask(calls, t, x, output)
+            changed = outcome.clean is not None or outcome.mean is not None
+            row |= {"guided": changed, "watched": self.watched, "residual": _finite(step.combination.residual), **outcome.row}
+            row["decodes"], self.decoder.count = self.decoder.count, 0
+            answer = self._apply(original, call, step, outcome)
+            self.carried = outcome.carried
+        self.run.calls.update(decodes=row["decodes"], skipped=row["skipped"])
+        now = time.perf_counter()
+        row |= {"guidance_seconds": now - began, "seconds": now - self.clock}
+        self.clock, self.index = now, self.index + 1
+        self.run.trace.append(row)
+        if self.on_step:
+            self.on_step(row)
+        return answer
+
+    def _advance(self, t, x: Tensor) -> None:
+        """Finds out whether this is the first step of a run of the pipeline, and how many steps the run has."""
+        timesteps = self.scheduler.timesteps
+        if timesteps is self.timesteps and self.index < self.count:
+            return
+        self.timesteps, self.index, self.carried, self.clock = timesteps, 0, None, time.perf_counter()
+        begin = getattr(self.scheduler, "begin_index", None)
+        self.first = begin if begin is not None else next((i for i, other in enumerate(timesteps.tolist()) if other == float(t)), 0)
+        # What the pipeline says it will run (img2img, denoising_end) goes before what the schedule holds.
+        left, announced = len(timesteps) - self.first, getattr(self.pipeline, "num_timesteps", None)
+        self.count = announced if isinstance(announced, int) and 0 < announced <= left else left
+        if self.seeds is not None and len(self.seeds) != x.shape[0]:
+            raise UserError(f"{len(self.seeds)} seeds were given for a batch of {x.shape[0]} images; give one seed per image.")
+        if self.strategy.strength:
+            self.strategy.window(self.count)
+            self.generators = view_generators(self.seeds if self.seeds is not None else seeds_of(x))
+            self.noise_levels, self.responses = prediction.noise_levels(self.scheduler), prediction.responses(self.scheduler)
+
+    def _noise(self, t) -> dict[str, float | None]:
+        if prediction.family(self.scheduler) is None:
+            return {"sigma": None}
+        a, b = prediction.levels(self.scheduler, t)
+        return {"sigma": b / a if a else None}
+
+    def _ask(self, calls: list[replay.Call], t, x: Tensor, output: Tensor) -> tuple[Outcome, Step]:
+        """Runs the strategy outside of inference mode, where gradients vanish in silence, on copies that know no gradient."""
+        self.watched = None
+        with torch.inference_mode(False), torch.no_grad():
+            precise = torch.promote_types(x.dtype, torch.float32)
+            # Schedulers of models that predict a variance too hold it in further channels.
+            whole, x, output = output, x.detach().clone().to(precise), output.detach()[:, :x.shape[1]].clone().to(precise)
+            raw = replay.predictions(calls, x)
+            combined = output.to(whole.dtype)
+            scales = [scale for scale in (getattr(self.pipeline, name, None) for name in ("guidance_scale", "true_cfg_scale"))
+                      if isinstance(scale, int | float)]
+            step = Step(
+                index=self.index, count=self.count, x=x, output=output,
+                clean=prediction.clean_estimate(self.scheduler, t, x, output), q=prediction.affine(self.scheduler, t, x)[1],
+                before=prediction.levels(self.scheduler, t), after=self.noise_levels[self.first + self.index + 1],
+                responses=self.responses[self.first:self.first + self.count], raw=raw,
+                combination=replay.combination(raw, combined, batched=len(calls) < len(raw), scales=scales,
+                                               rescale=getattr(self.pipeline, "guidance_rescale", None) or 0.),
+                decode=functools.partial(self.decoder, grid=_grid(calls)),
+                ascent=functools.partial(self._ascent, grid=_grid(calls)),
+                replay=lambda other: replay.replay(self.recorder, calls, lambda seen: self._scaled(seen, t), x, other),
+            )
+            return self.strategy(step, self.carried), step
+
+    def _apply(self, original: Callable, call: inspect.BoundArguments, step: Step, outcome: Outcome) -> Any:
+        """The scheduler's step on the changed output, and the changes of x_{t-1} added to what it returns."""
+        shift = outcome.mean
+        with torch.inference_mode(False), torch.no_grad():
+            if outcome.clean is not None and self.strategy.move == "fixed noise":
+                shift = step.after[0] * outcome.clean + (0 if shift is None else shift)
+            elif outcome.clean is not None:
+                output = call.arguments["model_output"]
+                moved = output.clone()
+                channels = outcome.clean.shape[1]
+                moved[:, :channels] = (step.output + outcome.clean / step.q).to(output.dtype)
+                call.arguments["model_output"] = moved
+        answer = original(*call.args, **call.kwargs)
+        if shift is None:
+            return answer
+        if isinstance(answer, tuple):
+            return (answer[0] + shift.to(answer[0].dtype), *answer[1:])
+        answer.prev_sample = answer.prev_sample + shift.to(answer.prev_sample.dtype)
+        return answer
+
+    def _ascent(self, clean: Tensor, grid: tuple[int, int] | None) -> Ascent:
+        """The objective's gradient at a clean estimate, in two halves: to the pixels in float32, then through the decoder at unit size,
+        so that a decoder in half precision neither loses nor overflows it."""
+        with torch.enable_grad(), torch.autocast(clean.device.type, enabled=False):
+            clean = clean.detach().clone().requires_grad_()
+            images = self.decoder(clean, grid=grid)
+            finite = images.detach().isfinite().flatten(1).all(1)
+            pixels = torch.where(finite.view(-1, 1, 1, 1), images.detach(), .5).float().requires_grad_()
+            values = self.objective(pixels, self.generators)
+            self.run.calls["encoder"] += 1
+            if values.loss.shape != pixels.shape[:1] or not values.loss.requires_grad:
+                raise UserError(f"The objective has to return one loss per image that depends on the images; it returned {_told(values.loss)}.")
+            (slope,) = torch.autograd.grad(values.loss.sum(), pixels)
+            size = slope.flatten(1).pow(2).mean(1).sqrt().view(-1, 1, 1, 1)
+            unit = torch.where(size > 0, size, 1.)
+            (gradient,) = torch.autograd.grad(images, clean, (slope / unit).to(images.dtype))
+        direction = -gradient * unit.to(gradient.dtype).view(-1, *[1] * (gradient.ndim - 1))
+        if self.judge is not None:
+            self.watched = self._watch(pixels.detach())
+        usable = finite & direction.isfinite().flatten(1).all(1)
+        return Ascent(direction, usable, values.loss.detach(), {name: term.detach() for name, term in values.terms.items()}, pixels.detach())
+
+    def _watch(self, images: Tensor) -> dict[str, list]:
+        opinion = self.judge(images)
+        return {"styles": [self.judge.labels[i] for i in opinion.styles.argmax(1).tolist()],
+                "years": opinion.years.tolist(), "severity": opinion.severity.tolist()}
+
+    def _scaled(self, x: Tensor, t) -> Tensor:
+        return self.scheduler.scale_model_input(x, t) if hasattr(self.scheduler, "scale_model_input") else x
+
+    def _same_scheduler(self) -> None:
+        if self.pipeline.scheduler is not self.scheduler:
+            raise UserError("The pipeline's scheduler was exchanged inside the guided block; exchange it before the block.")
+
+
+def _grid(calls: Sequence[replay.Call]) -> tuple[int, int] | None:
+    """Rows and columns of FLUX's patches, from the places it tells its transformer; those of a reference image count apart."""
+    places = next((call.kwargs["img_ids"] for call in calls if isinstance(call.kwargs.get("img_ids"), Tensor)), None)
+    if places is None:
+        return None
+    places = places.reshape(-1, places.shape[-1])
+    places = places[places[:, 0] == 0]
+    return int(places[:, 1].max()) + 1, int(places[:, 2].max()) + 1
+
+
+def _refuse_offloading(module: Any) -> None:
+    """Weights that move away between a forward and its backward pass give a wrong gradient without a word."""
+    for part in module.modules() if isinstance(module, nn.Module) else ():
+        hooks = getattr(getattr(part, "_hf_hook", None), "hooks", (getattr(part, "_hf_hook", None),))
+        groups = getattr(getattr(part, "_diffusers_hook", None), "hooks", {})
+        if any(getattr(hook, "offload", False) for hook in hooks) or any("group_offloading" in name for name in groups):
+            raise UserError("Sequential or group offloading takes weights away between forward and backward pass, which makes gradients wrong; "
+                            "use pipeline.enable_model_cpu_offload() instead.")
+
+
+def _finite(value: float) -> float | None:
+    return value if value == value and abs(value) != float("inf") else None
+
+
+def _told(loss: Tensor) -> str:
+    return f"a tensor of shape {tuple(loss.shape)}" + ("" if loss.requires_grad else " without gradient")

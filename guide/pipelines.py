@@ -1,0 +1,122 @@
+"""Pipelines by name: the embedded one, a local diffusers folder, a model of configs/models or any other of the Hugging Face hub."""
+from dataclasses import dataclass
+from pathlib import Path
+
+from probes.config import catalogue, lookup
+from probes.errors import UserError
+
+EMBEDDED = Path(__file__).parent / "embedded"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A pipeline as configs/models tells it: where it is and what to call it with.
+
+    `source`: "embedded", a folder or a hub id; `size`: the side in pixels it was made for; `strength`: the default for guidance;
+    `tiny_decoder`: hub id of an AutoencoderTiny of the same latents; `gpu_memory`: GiB that it needs in half precision with guidance,
+    0 where that was not measured; `dtype`: precision on a GPU; `gated`: the hub asks for an account that accepted its licence.
+    """
+
+    source: str
+    about: str
+    licence: str
+    steps: int
+    guidance_scale: float
+    size: int
+    names: tuple[str, ...] = ()
+    revision: str = "main"
+    variant: str = ""
+    strength: float = 1.
+    tiny_decoder: str = ""
+    gpu_memory: float = 0.
+    dtype: str = "float16"
+    gated: bool = False
+    key: str = ""
+
+
+def models() -> dict[str, Model]:
+    """The catalogue of models by key."""
+    return catalogue("models", Model)
+
+
+def find(name: str) -> Model:
+    """The model that a name, a folder or a hub id means; what configs/models does not list gets plain settings. UserError for none of them."""
+    folder = Path(name).expanduser()
+    if (folder / "model_index.json").is_file():
+        return Model(source=str(folder), about="a local folder", licence="unverified", steps=30, guidance_scale=5., size=0, key=name)
+    entries = models()
+    listed = next((model for model in entries.values() if model.source.lower() == name.lower()), None)
+    if listed:
+        return listed
+    if folder.is_dir():
+        raise UserError(f"The folder {name} holds no diffusers pipeline: model_index.json is missing; save one there with save_pretrained().")
+    if name.count("/") == 1 and not name.startswith((".", "/", "~")):
+        return Model(source=name, about="a model of the Hugging Face hub", licence="unverified", steps=30, guidance_scale=5., size=0, key=name)
+    return lookup(entries, name, "model")
+
+
+def load(name: str = "embedded", device: str = "cpu", dtype=None):
+    """The diffusers pipeline of a model, in evaluation mode on `device`, its own progress bar off.
+
+    `dtype`: a torch dtype or its name; float32 on the CPU and the model's own on a GPU where not given. UserError where it cannot be had.
+    """
+    import torch
+    from diffusers import DiffusionPipeline
+
+    model = find(name)
+    dtype = _dtype(dtype or ("float32" if torch.device(device).type == "cpu" else model.dtype))
+    if model.source == "embedded" and not (EMBEDDED / "model_index.json").is_file():
+        raise UserError("The embedded pipeline is missing from guide/embedded; install the package again or check the repository out completely.")
+    options = {"variant": model.variant} if model.variant else {}
+    source = EMBEDDED if model.source == "embedded" else model.source
+    pipeline = _fetched(model, lambda: DiffusionPipeline.from_pretrained(source, revision=model.revision, dtype=dtype, **options))
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline.to(device)
+
+
+def load_tiny(name: str, device: str = "cpu", dtype=None):
+    """The tiny decoder that configs/models names for a model, for `guided(..., tiny=)`; None where it names none."""
+    import torch
+    from diffusers import AutoencoderTiny
+
+    model = find(name)
+    if not model.tiny_decoder:
+        return None
+    dtype = _dtype(dtype or ("float32" if torch.device(device).type == "cpu" else model.dtype))
+    tiny = _fetched(model, lambda: AutoencoderTiny.from_pretrained(model.tiny_decoder, dtype=dtype), model.tiny_decoder)
+    return tiny.eval().requires_grad_(False).to(device)
+
+
+def _dtype(dtype):
+    import torch
+
+    found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise UserError(f"{dtype!r} is not a precision; give float32, bfloat16 or float16.")
+    return found
+
+
+def _fetched(model: Model, load, source: str = ""):
+    """What `load` returns; what the hub or the disk refuses, as one sentence that says which files and how to get them."""
+    from diffusers.utils import logging
+
+    source, verbosity = source or model.source, logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        return load()
+    except (OSError, ValueError, ImportError) as error:
+        if source == "embedded" or Path(source).is_dir():
+            raise UserError(f"The pipeline in {source} cannot be loaded ({_short(error)}); save or download it again.") from error
+        account = " after accepting its licence there and `hf auth login`" if model.gated else ""
+        cause = "it is not in the local cache and the hub gave no answer" if "cached" in str(error) else _short(error)
+        raise UserError(
+            f"{source} cannot be had from the Hugging Face hub ({cause}); where there is a network, run `hf download {source}`{account}, "
+            "which fetches model_index.json and, for each part that it names, the configuration and the .safetensors weights, "
+            "then carry over the cache (HF_HOME) or pass the folder as --model.") from error
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+def _short(error: Exception) -> str:
+    told = " ".join(str(error).split())
+    return f"{type(error).__name__}: {told[:160] + '...' if len(told) > 160 else told}".rstrip(".")

@@ -1,0 +1,30 @@
+"""Random generators, one per image, so that image k depends on seed k alone and not on the batch it was made in."""
+import hashlib
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from probes.errors import UserError
+
+
+def generators(seeds: Sequence[int], device: str | torch.device = "cpu") -> list[torch.Generator]:
+    """One generator per image. On the CPU (the default) the starting noise is the same on every machine; pipelines accept it on a GPU."""
+    for seed in seeds:
+        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
+            raise UserError(f"The seed {seed!r} is not a whole number from 0 to 2**63 - 1.")
+    return [torch.Generator(device).manual_seed(seed) for seed in seeds]
+
+
+def view_generators(seeds: Sequence[int]) -> list[torch.Generator]:
+    """One CPU generator per image for the views of it: drawn from the seed too, yet another stream than the image's noise."""
+    return generators([_digest(b"views", str(seed).encode()) for seed in seeds])
+
+
+def seeds_of(latents: Tensor) -> list[int]:
+    """A seed per image from the bits of its starting latents (n, ...): where none was given, image k still depends on its own noise alone."""
+    return [_digest(b"latents", row.detach().float().cpu().numpy().tobytes()) for row in latents]
+
+
+def _digest(purpose: bytes, content: bytes) -> int:
+    return int.from_bytes(hashlib.sha256(purpose + b"\0" + content).digest()[:8], "big") >> 1
