@@ -1,7 +1,8 @@
 """Put what the recipes trained into the folders that ship: `guide/embedded` (diffusers' format) and `probes/embedded/clip` (open_clip's).
 
-    python -m recipes.assemble --work work/
+python -m recipes.assemble --work work/
 """
+
 import json
 import shutil
 from pathlib import Path
@@ -34,13 +35,22 @@ def pipeline(work: Path) -> StableDiffusionXLPipeline:
     sharpened = work / "decoder" / "vae"
     vae = sharpened if sharpened.exists() else work / "autoencoder" / "vae"
     return StableDiffusionXLPipeline(
-        vae=AutoencoderTiny.from_pretrained(vae), unet=unet, scheduler=DDIMScheduler(**SCHEDULE),
-        text_encoder=None, tokenizer=None, text_encoder_2=to_transformers(clip, tokenizer), tokenizer_2=tokenizer,
-        force_zeros_for_empty_prompt=True, add_watermarker=False)
+        vae=AutoencoderTiny.from_pretrained(vae),
+        unet=unet,
+        scheduler=DDIMScheduler(**SCHEDULE),
+        text_encoder=None,
+        tokenizer=None,
+        text_encoder_2=to_transformers(clip, tokenizer),
+        tokenizer_2=tokenizer,
+        force_zeros_for_empty_prompt=True,
+        add_watermarker=False,
+    )
 
 
-def main(work: Annotated[Path, typer.Option(help="Where the recipes left their results.")] = Path("work"),
-         root: Annotated[Path, typer.Option(help="Root of the checkout to install into.")] = ROOT):
+def main(
+    work: Annotated[Path, typer.Option(help="Where the recipes left their results.")] = Path("work"),
+    root: Annotated[Path, typer.Option(help="Root of the checkout to install into.")] = ROOT,
+):
     probes = root / "probes" / "embedded"
     shutil.copytree(work / "clip" / "model", probes / "clip", dirs_exist_ok=True)
     for name in ("referee", "verdict"):

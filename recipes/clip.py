@@ -4,6 +4,7 @@
 
 The text tower freezes part-way (its snapshot in `work/clip/` is what the denoiser is conditioned on); the image tower trains on.
 """
+
 import json
 import random
 from pathlib import Path
@@ -19,17 +20,26 @@ from torch import nn
 from torch.nn import functional as F
 
 from recipes import data, options
-from recipes.captions import ADJECTIVES, GENRE_TEMPLATES, GENRES, STYLE_TEMPLATES, caption, style_words
+from recipes.captions import GENRE_TEMPLATES, GENRES, STYLE_TEMPLATES, caption, style_words
 from recipes.tokenizer import CONTEXT, learn
 from recipes.training import Run, train
 from recipes.views import adversarial, damaged, vae_pass, views
 
 SIDE = 96
-CONFIG = {"embed_dim": 256,
-          "vision_cfg": {"image_size": SIDE, "layers": [2, 2, 2, 2], "width": 32, "head_width": 64},
-          "text_cfg": {"context_length": CONTEXT, "vocab_size": 4096, "width": 192, "heads": 6, "layers": 4, "hf_tokenizer_name": "local",
-                       "tokenizer_kwargs": {}}}
-PREPROCESS = {"mean": [.5, .45, .38], "std": [.25, .24, .23], "interpolation": "bilinear", "resize_mode": "shortest"}
+CONFIG = {
+    "embed_dim": 256,
+    "vision_cfg": {"image_size": SIDE, "layers": [2, 2, 2, 2], "width": 32, "head_width": 64},
+    "text_cfg": {
+        "context_length": CONTEXT,
+        "vocab_size": 4096,
+        "width": 192,
+        "heads": 6,
+        "layers": 4,
+        "hf_tokenizer_name": "local",
+        "tokenizer_kwargs": {},
+    },
+}
+PREPROCESS = {"mean": [0.5, 0.45, 0.38], "std": [0.25, 0.24, 0.23], "interpolation": "bilinear", "resize_mode": "shortest"}
 
 
 def save(clip: open_clip.CLIP, folder: Path):
@@ -40,9 +50,15 @@ def save(clip: open_clip.CLIP, folder: Path):
     save_file(state, folder / "open_clip_model.safetensors")
 
 
-def main(folder: options.Data, work: options.Work = Path("work"), minutes: options.Minutes = 30., device: options.Device = "auto",
-         batch_size: Annotated[int, typer.Option(help="Images a step, before the adversarial copies.")] = 128,
-         freeze: Annotated[float, typer.Option(help="Progress at which the text tower freezes.")] = .4, start: options.Start = None):
+def main(
+    folder: options.Data,
+    work: options.Work = Path("work"),
+    minutes: options.Minutes = 30.0,
+    device: options.Device = "auto",
+    batch_size: Annotated[int, typer.Option(help="Images a step, before the adversarial copies.")] = 128,
+    freeze: Annotated[float, typer.Option(help="Progress at which the text tower freezes.")] = 0.4,
+    start: options.Start = None,
+):
     device = options.device(device)
     images, table = data.paintings(folder, work)
     target = work / "clip" / "model"
@@ -60,8 +76,11 @@ def main(folder: options.Data, work: options.Work = Path("work"), minutes: optio
     models = nn.ModuleDict({"clip": clip, "year": year_head})
     text_parameters = [p for name, p in clip.named_parameters() if not name.startswith(("visual.", "logit_scale"))]
     named = list(models.named_parameters())
-    groups = [{"params": [p for _, p in named if p.ndim > 1], "weight_decay": .05}, {"params": [p for _, p in named if p.ndim <= 1], "weight_decay": 0.}]
-    run = Run(models, torch.optim.AdamW(groups, 1e-3, betas=(.9, .98)), work / "clip", minutes, decay=.998)
+    groups = [
+        {"params": [p for _, p in named if p.ndim > 1], "weight_decay": 0.05},
+        {"params": [p for _, p in named if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    run = Run(models, torch.optim.AdamW(groups, 1e-3, betas=(0.9, 0.98)), work / "clip", minutes, decay=0.998)
 
     guide = np.flatnonzero(table["split"] == "guide")
     names = [style for style in table["style"].value_counts().index if style]
@@ -70,7 +89,7 @@ def main(folder: options.Data, work: options.Work = Path("work"), minutes: optio
     genre_of = torch.tensor([genres.index(g) if g in genres else -1 for g in table["genre"]])
     year_of = torch.tensor((table["year"].to_numpy(np.float32) - 1850) / 80)
     counts = table["style"].iloc[guide].map(table["style"].iloc[guide].value_counts()).to_numpy()
-    weights = torch.tensor(counts ** -.6)
+    weights = torch.tensor(counts**-0.6)
     rows_of = list(table.itertuples())
     generator, rng = torch.Generator().manual_seed(run.step), random.Random(run.step)
     mean, std = (torch.tensor(PREPROCESS[key], device=device)[:, None, None] for key in ("mean", "std"))
@@ -84,13 +103,19 @@ def main(folder: options.Data, work: options.Work = Path("work"), minutes: optio
 
     def classify(embeddings, prompts, labels):
         known = labels >= 0
-        return F.cross_entropy(20 * embeddings[known] @ prompts.T, labels[known], label_smoothing=.05)
+        return F.cross_entropy(20 * embeddings[known] @ prompts.T, labels[known], label_smoothing=0.05)
 
     def freeze_text():
-        averaged = {name: value for name, value in run.average["clip"].state_dict().items() if not name.startswith(("visual.", "logit_scale"))}
+        averaged = {
+            name: value for name, value in run.average["clip"].state_dict().items() if not name.startswith(("visual.", "logit_scale"))
+        }
         # Rounded to what the file stores, so that the denoiser learns from exactly the embeddings it will be given.
-        clip.load_state_dict({name: value.half().float() if value.is_floating_point() else value for name, value in averaged.items()}, strict=False)
-        run.average["clip"].load_state_dict(clip.state_dict() | {k: v for k, v in run.average["clip"].state_dict().items() if k.startswith(("visual.", "logit_scale"))})
+        clip.load_state_dict(
+            {name: value.half().float() if value.is_floating_point() else value for name, value in averaged.items()}, strict=False
+        )
+        run.average["clip"].load_state_dict(
+            clip.state_dict() | {k: v for k, v in run.average["clip"].state_dict().items() if k.startswith(("visual.", "logit_scale"))}
+        )
         for parameter in text_parameters:
             parameter.requires_grad_(False)
             parameter.grad = None
@@ -114,9 +139,9 @@ def main(folder: options.Data, work: options.Work = Path("work"), minutes: optio
             prompts += [rng.choice(GENRE_TEMPLATES).format(GENRES[name]) for name in genres]
             text = F.normalize(clip.encode_text(tokens(texts + prompts)).float(), dim=-1)
         text, style_text, genre_text = text.split([batch_size, len(names), len(genres)])
-        if progress > .1:
+        if progress > 0.1:
             attacked = batch_size // 4
-            norm = .3 + 1.5 * torch.rand(attacked, 1, 1, 1, generator=generator).to(device)
+            norm = 0.3 + 1.5 * torch.rand(attacked, 1, 1, 1, generator=generator).to(device)
             clip.visual.eval()
             hard = adversarial(pixels[:attacked], lambda x: classify(encode(x), style_text.detach(), styles[:attacked]), norm)
             clip.visual.train()
@@ -128,12 +153,17 @@ def main(folder: options.Data, work: options.Work = Path("work"), minutes: optio
         soft = same.float() / same.sum(1, keepdim=True)
         contrastive = (F.cross_entropy(logits, soft) + F.cross_entropy(logits.T, soft)) / 2
         dated = ~years.isnan()
-        year = F.smooth_l1_loss(year_head(image * 16)[dated, 0], years[dated], beta=.5)
+        year = F.smooth_l1_loss(year_head(image * 16)[dated, 0], years[dated], beta=0.5)
         with torch.no_grad():
             known = styles >= 0
             accuracy = (image @ style_text.T).argmax(1).eq(styles)[known].float().mean()
-        return {"contrastive": .5 * contrastive, "style": classify(image, style_text, styles), "genre": .5 * classify(image, genre_text, genre_labels),
-                "year": year, "_style_accuracy": accuracy}
+        return {
+            "contrastive": 0.5 * contrastive,
+            "style": classify(image, style_text, styles),
+            "genre": 0.5 * classify(image, genre_text, genre_labels),
+            "year": year,
+            "_style_accuracy": accuracy,
+        }
 
     if (work / "clip" / "text-frozen").exists() and run.progress >= freeze:
         for parameter in text_parameters:

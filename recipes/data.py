@@ -3,6 +3,7 @@
 The folder holds images, loose or in tar shards, and a table with the columns `file_name`, `split` (guide, judge, test; artists
 disjoint) and, where known, `style`, `genre`, `year`, `artist`, `title`.
 """
+
 import io
 import tarfile
 from pathlib import Path
@@ -33,8 +34,10 @@ def paintings(folder: Path, cache: Path) -> tuple[np.ndarray, pd.DataFrame]:
                     images[rows[name]] = _square(image)
                 found[rows[name]] = True
         if not found.all():
-            raise FileNotFoundError(f"{(~found).sum()} of {len(found)} files named in metadata.csv are not in {folder}, "
-                                    f"the first: {table['file_name'][int((~found).argmax())]}")
+            raise FileNotFoundError(
+                f"{(~found).sum()} of {len(found)} files named in metadata.csv are not in {folder}, "
+                f"the first: {table['file_name'][int((~found).argmax())]}"
+            )
         images.flush()
         partial.rename(store)
     images = np.load(store, mmap_mode="r")
@@ -59,15 +62,15 @@ def random_crop(images: torch.Tensor, side: int, generator: torch.Generator) -> 
     n, _, height, width = images.shape
     tops = torch.randint(height - side + 1, (n,), generator=generator)
     lefts = torch.randint(width - side + 1, (n,), generator=generator)
-    crops = torch.stack([image[:, top:top + side, left:left + side] for image, top, left in zip(images, tops, lefts, strict=True)])
-    mirrored = torch.rand(n, generator=generator) < .5
+    crops = torch.stack([image[:, top : top + side, left : left + side] for image, top, left in zip(images, tops, lefts, strict=True)])
+    mirrored = torch.rand(n, generator=generator) < 0.5
     return torch.where(mirrored.to(crops.device)[:, None, None, None], crops.flip(-1), crops)
 
 
 def centre_crop(images: torch.Tensor, side: int) -> torch.Tensor:
     """The middle square of `side` pixels."""
     top, left = (images.shape[-2] - side) // 2, (images.shape[-1] - side) // 2
-    return images[..., top:top + side, left:left + side]
+    return images[..., top : top + side, left : left + side]
 
 
 def _files(folder: Path):

@@ -5,6 +5,7 @@
 Reconstruction alone returns the mean of all brushworks that a latent allows: blur. A hinge-loss patch discriminator (arXiv:1611.07004,
 arXiv:1802.05957 for the spectral norm) asks for one of them; matching its features keeps the result near the painting.
 """
+
 from pathlib import Path
 from typing import Annotated
 
@@ -35,14 +36,19 @@ class Discriminator(nn.Module):
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
         x, features = images * 2 - 1, []
         for stage in self.stages:
-            x = F.leaky_relu(stage(x), .2)
+            x = F.leaky_relu(stage(x), 0.2)
             features.append(x)
         return self.last(x), features
 
 
-def main(folder: options.Data, work: options.Work = Path("work"), minutes: options.Minutes = 25., device: options.Device = "auto",
-         batch_size: Annotated[int, typer.Option(help="Crops of 64 pixels a step.")] = 10,
-         adversarial: Annotated[float, typer.Option(help="Weight of the discriminator's opinion.")] = .02):
+def main(
+    folder: options.Data,
+    work: options.Work = Path("work"),
+    minutes: options.Minutes = 25.0,
+    device: options.Device = "auto",
+    batch_size: Annotated[int, typer.Option(help="Crops of 64 pixels a step.")] = 10,
+    adversarial: Annotated[float, typer.Option(help="Weight of the discriminator's opinion.")] = 0.02,
+):
     device = options.device(device)
     images, table = data.paintings(folder, work)
     rows = np.flatnonzero(table["split"] != "test")
@@ -50,9 +56,14 @@ def main(folder: options.Data, work: options.Work = Path("work"), minutes: optio
     model = AutoencoderTiny.from_pretrained(work / "autoencoder" / "vae").to(device, memory_format=torch.channels_last)
     model.encoder.requires_grad_(False)
     critic = Discriminator().to(device, memory_format=torch.channels_last)
-    run = Run(nn.ModuleDict({"vae": model, "critic": critic}), torch.optim.AdamW(model.decoder.parameters(), 3e-4, betas=(.5, .99)), work / "decoder",
-              minutes, decay=.998)
-    critic_optimizer = torch.optim.AdamW(critic.parameters(), 4e-4, betas=(.5, .99))
+    run = Run(
+        nn.ModuleDict({"vae": model, "critic": critic}),
+        torch.optim.AdamW(model.decoder.parameters(), 3e-4, betas=(0.5, 0.99)),
+        work / "decoder",
+        minutes,
+        decay=0.998,
+    )
+    critic_optimizer = torch.optim.AdamW(critic.parameters(), 4e-4, betas=(0.5, 0.99))
     generator = torch.Generator().manual_seed(run.step)
 
     def losses(step, progress):
@@ -60,7 +71,7 @@ def main(folder: options.Data, work: options.Work = Path("work"), minutes: optio
         target = data.random_crop(data.batch(images, chosen, device), 64, generator).contiguous(memory_format=torch.channels_last)
         with torch.no_grad():
             latents = model.encode(target * 2 - 1).latents.float()
-        out = model.decode(latents + .08 * torch.randn_like(latents)).sample.float() / 2 + .5
+        out = model.decode(latents + 0.08 * torch.randn_like(latents)).sample.float() / 2 + 0.5
         real, real_features = critic(target)
         fake, _ = critic(out.detach())
         critic_loss = (F.relu(1 - real.float()).mean() + F.relu(1 + fake.float()).mean()) / 2
@@ -68,10 +79,15 @@ def main(folder: options.Data, work: options.Work = Path("work"), minutes: optio
         critic_loss.backward()
         critic_optimizer.step()
         opinion, features = critic(out)
-        ramp = min(1., progress / .15)  # the critic learns first
+        ramp = min(1.0, progress / 0.15)  # the critic learns first
         matching = sum(F.l1_loss(a.float(), b.detach().float()) for a, b in zip(features, real_features, strict=True))
-        return {"reconstruction": reconstruction(out, target), "adversarial": -ramp * adversarial * opinion.float().mean(),
-                "matching": ramp * .3 * matching, "_critic": critic_loss, "_psnr": -10 * (out.clamp(0, 1) - target).square().mean().log10()}
+        return {
+            "reconstruction": reconstruction(out, target),
+            "adversarial": -ramp * adversarial * opinion.float().mean(),
+            "matching": ramp * 0.3 * matching,
+            "_critic": critic_loss,
+            "_psnr": -10 * (out.clamp(0, 1) - target).square().mean().log10(),
+        }
 
     train(run, losses)["vae"].save_pretrained(work / "decoder" / "vae")
 

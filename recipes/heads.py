@@ -5,6 +5,7 @@
 Weights come from guide-split artists; temperatures and the year recalibration from one half of the test artists; every figure on the card
 from the other half or, where nothing was fitted, from all of them.
 """
+
 import json
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from recipes.clip import PREPROCESS, SIDE
 from recipes.metrics import artist_halves, fit_temperature, style_figures, year_figures
 from recipes.views import damaged, vae_pass, views
 
-CENTRES = np.arange(1450., 1941., 35.)  # of the year bins
+CENTRES = np.arange(1450.0, 1941.0, 35.0)  # of the year bins
 TEMPLATES = ("a {} painting", "{} painting", "a painting in the {} style")
 
 
@@ -43,7 +44,7 @@ def embed(clip, images: np.ndarray, rows: np.ndarray, device, autoencode=None, a
     mean, std = (torch.tensor(PREPROCESS[key], device=device)[:, None, None] for key in ("mean", "std"))
     generator, out = torch.Generator().manual_seed(0), []
     for index in track(range(0, len(rows), 192), description="embedding"):
-        pixels = data.batch(images, rows[index:index + 192], device)
+        pixels = data.batch(images, rows[index : index + 192], device)
         if augment:
             pixels = views(pixels, SIDE, generator)
             half = len(pixels) // 2
@@ -71,9 +72,9 @@ def fit_period(features: np.ndarray, years: np.ndarray, steps: int = 400) -> tup
     soft = (1 - (target[:, None] - torch.from_numpy(CENTRES)[None]).abs() / 60).clamp_min(0).float()
     soft = soft / soft.sum(1, keepdim=True).clamp_min(1e-6)
     weight = (1 / (soft.sum(0) + 20)).sqrt()
-    weight = (soft @ weight / (soft @ weight).mean())
+    weight = soft @ weight / (soft @ weight).mean()
     head = torch.nn.Linear(x.shape[1], len(CENTRES))
-    optimizer = torch.optim.AdamW(head.parameters(), .05, weight_decay=.02)
+    optimizer = torch.optim.AdamW(head.parameters(), 0.05, weight_decay=0.02)
     for _ in range(steps):
         loss = (-(soft * head(x).log_softmax(1)).sum(1) * weight).mean()
         optimizer.zero_grad()
@@ -107,7 +108,7 @@ def main(folder: options.Data, work: options.Work = Path("work"), device: option
     text = prompts(clip, tokenizer, [words(style) for style in STYLES], device)
     labels = pd.Categorical(table["style"], STYLES).codes
     use = labels[rows] >= 0
-    model = LogisticRegression(C=3., class_weight="balanced", max_iter=400).fit(train[use] * 4, labels[rows][use])
+    model = LogisticRegression(C=3.0, class_weight="balanced", max_iter=400).fit(train[use] * 4, labels[rows][use])
     # Balanced classes: the head says what an image looks like, not how often a style was painted.
     weight, bias = (model.coef_ * 4).astype(np.float32), model.intercept_.astype(np.float32)
     logits = held @ weight.T + bias
@@ -116,10 +117,22 @@ def main(folder: options.Data, work: options.Work = Path("work"), device: option
     figures = style_figures(softmax(logits / temperature)[other], labels[test][other], tested["artist"][other], STYLES)
     zero_shot = style_figures(softmax(held @ text.T * 20)[known], labels[test][known], tested["artist"][known], STYLES)
     save_file({"weight": torch.from_numpy(weight).contiguous(), "bias": torch.from_numpy(bias).contiguous()}, out / "style.safetensors")
-    reliability = (f"{figures['balanced_accuracy']:.2f} balanced accuracy over {len(STYLES)} styles on {figures['images']} paintings by "
-                   f"{figures['artists']} unseen artists (95 % over artists {figures['interval'][0]:.2f}-{figures['interval'][1]:.2f}), ECE {figures['ece']:.3f}")
-    (out / "style.json").write_text(json.dumps({"labels": list(STYLES), "temperature": temperature, "reliability": reliability,
-                                                "metrics": {"linear": figures, "zero_shot": zero_shot}}, indent=1))
+    reliability = (
+        f"{figures['balanced_accuracy']:.2f} balanced accuracy over {len(STYLES)} styles on {figures['images']} paintings "
+        f"by {figures['artists']} unseen artists (95 % over artists {figures['interval'][0]:.2f}-{figures['interval'][1]:.2f}), "
+        f"ECE {figures['ece']:.3f}"
+    )
+    (out / "style.json").write_text(
+        json.dumps(
+            {
+                "labels": list(STYLES),
+                "temperature": temperature,
+                "reliability": reliability,
+                "metrics": {"linear": figures, "zero_shot": zero_shot},
+            },
+            indent=1,
+        )
+    )
 
     years = table["year"].to_numpy(np.float64)
     dated = ~np.isnan(years[rows])
@@ -135,12 +148,19 @@ def main(folder: options.Data, work: options.Work = Path("work"), device: option
     other = dated_test & ~half
     figures = year_figures(np.interp(raw[other], x, y), years_test[other], tested["artist"][other])
     figures["before recalibration"] = year_figures(raw[other], years_test[other], tested["artist"][other])
-    save_file({key: torch.from_numpy(np.asarray(value, np.float32)).contiguous() for key, value in
-               {"weight": weight, "bias": bias, "centres": CENTRES, "recalibration_x": x, "recalibration_y": y}.items()}, out / "period.safetensors")
-    reliability = (f"mean error {figures['mae']:.0f} years on {figures['images']} dated paintings by {figures['artists']} unseen artists "
-                   f"(95 % over artists {figures['interval'][0]:.0f}-{figures['interval'][1]:.0f}; guessing the median errs {figures['mae_of_median']:.0f}), "
-                   f"rank correlation {figures['spearman']:.2f}")
-    (out / "period.json").write_text(json.dumps({"temperature": 1., "reliability": reliability, "metrics": figures}, indent=1))
+    save_file(
+        {
+            key: torch.from_numpy(np.asarray(value, np.float32)).contiguous()
+            for key, value in {"weight": weight, "bias": bias, "centres": CENTRES, "recalibration_x": x, "recalibration_y": y}.items()
+        },
+        out / "period.safetensors",
+    )
+    reliability = (
+        f"mean error {figures['mae']:.0f} years on {figures['images']} dated paintings by {figures['artists']} unseen artists "
+        f"(95 % over artists {figures['interval'][0]:.0f}-{figures['interval'][1]:.0f}; guessing the median errs "
+        f"{figures['mae_of_median']:.0f}), rank correlation {figures['spearman']:.2f}"
+    )
+    (out / "period.json").write_text(json.dumps({"temperature": 1.0, "reliability": reliability, "metrics": figures}, indent=1))
 
     genre_text = prompts(clip, tokenizer, [[GENRE_WORDS[genre]] for genre in GENRES], device)
     genre_labels = pd.Categorical(tested["genre"], GENRES).codes
@@ -148,15 +168,28 @@ def main(folder: options.Data, work: options.Work = Path("work"), device: option
     titled = (tested["title"].str.split().str.len() >= 2).to_numpy()
     captions = [f"a painting of {title}" for title in tested["title"][titled]]
     with torch.no_grad():
-        titles = torch.cat([F.normalize(clip.encode_text(tokenizer(captions[i:i + 256]).to(device)).float(), dim=-1).cpu()
-                            for i in range(0, len(captions), 256)]).numpy()
+        titles = torch.cat(
+            [
+                F.normalize(clip.encode_text(tokenizer(captions[i : i + 256]).to(device)).float(), dim=-1).cpu()
+                for i in range(0, len(captions), 256)
+            ]
+        ).numpy()
     order = (-(held[titled] @ titles.T)).argsort(1)
     place = (order == np.arange(len(order))[:, None]).argmax(1)
-    content = {"genre": style_figures(softmax(held @ genre_text.T * 20)[has], genre_labels[has], tested["artist"][has], GENRES),
-               "retrieval": {"titles": len(order), "at 1": float((place < 1).mean()), "at 5": float((place < 5).mean()),
-                             "median rank": float(np.median(place) + 1)}}
-    reliability = (f"zero-shot genre balanced accuracy {content['genre']['balanced_accuracy']:.2f} over {len(GENRES)} genres; of {len(order)} titles the right "
-                   f"one is among the first 5 for {content['retrieval']['at 5']:.1%} (chance {5 / len(order):.1%}): subjects in broad strokes, no details")
+    content = {
+        "genre": style_figures(softmax(held @ genre_text.T * 20)[has], genre_labels[has], tested["artist"][has], GENRES),
+        "retrieval": {
+            "titles": len(order),
+            "at 1": float((place < 1).mean()),
+            "at 5": float((place < 5).mean()),
+            "median rank": float(np.median(place) + 1),
+        },
+    }
+    reliability = (
+        f"zero-shot genre balanced accuracy {content['genre']['balanced_accuracy']:.2f} over {len(GENRES)} genres; of {len(order)} titles "
+        f"the right one is among the first 5 for {content['retrieval']['at 5']:.1%} (chance {5 / len(order):.1%}): "
+        "subjects in broad strokes, no details"
+    )
     (out / "content.json").write_text(json.dumps({"reliability": reliability, "metrics": content}, indent=1))
 
 

@@ -1,7 +1,8 @@
 """Measure the judges on artists that no model here has seen; their cards, into `work/<name>/model/card.json`.
 
-    python -m recipes.measure_judges --data paintings/ --work work/
+python -m recipes.measure_judges --data paintings/ --work work/
 """
+
 import json
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def opinions(model, images, rows, device, generator=None) -> tuple[dict[str, np.
     """The judge's outputs over `rows`, and the severity of the damage done to them (0 without a generator)."""
     outputs, severities = [], []
     for index in track(range(0, len(rows), 128), description="judging"):
-        pixels = data.centre_crop(data.batch(images, rows[index:index + 128], device), 128)
+        pixels = data.centre_crop(data.batch(images, rows[index : index + 128], device), 128)
         severity = torch.zeros(len(pixels))
         if generator is not None:
             pixels, severity = corrupt(pixels, generator)
@@ -41,7 +42,9 @@ def opinions(model, images, rows, device, generator=None) -> tuple[dict[str, np.
 def card(name: str, work: Path, images, table: pd.DataFrame, device) -> tuple[dict, np.ndarray]:
     """The card's content and the style guesses on all test paintings of known style."""
     model = build(name).to(device)
-    model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in load_file(work / name / "model" / "model.safetensors").items()})
+    model.load_state_dict(
+        {k: v.float() if v.is_floating_point() else v for k, v in load_file(work / name / "model" / "model.safetensors").items()}
+    )
     test = np.flatnonzero((table["split"] == "test") & table["style"].isin(STYLES))
     tested = table.iloc[test]
     labels = pd.Categorical(tested["style"], STYLES).codes
@@ -57,14 +60,29 @@ def card(name: str, work: Path, images, table: pd.DataFrame, device) -> tuple[di
     has = genres >= 0
     rows = test[::3]
     damaged, severity = opinions(model, images, rows, device, torch.Generator().manual_seed(7))
-    metrics = {"style": everything, "ece_other_half": calibrated["ece"], "year": year_figures(out["year"][dated], years[dated], tested["artist"][dated]),
-               "genre": style_figures(softmax(out["genre_logits"])[has], genres[has], tested["artist"][has], GENRES),
-               "severity": {"images": len(rows), "kinds": sorted(CORRUPTIONS), "spearman": float(spearmanr(damaged["severity"], severity).statistic),
-                            "mean on undamaged": float(out["severity"].mean())}}
+    metrics = {
+        "style": everything,
+        "ece_other_half": calibrated["ece"],
+        "year": year_figures(out["year"][dated], years[dated], tested["artist"][dated]),
+        "genre": style_figures(softmax(out["genre_logits"])[has], genres[has], tested["artist"][has], GENRES),
+        "severity": {
+            "images": len(rows),
+            "kinds": sorted(CORRUPTIONS),
+            "spearman": float(spearmanr(damaged["severity"], severity).statistic),
+            "mean on undamaged": float(out["severity"].mean()),
+        },
+    }
     training = json.loads((work / name / "model" / "training.json").read_text())
-    return {"labels": list(STYLES), "genre_labels": list(GENRES), "temperature": temperature, "recall": everything["recall"], "side": model.side,
-            "lineage": {"data": "judge", "architecture": ARCHITECTURES[name], "objective": OBJECTIVES[name]}, "training": training,
-            "metrics": metrics}, probabilities.argmax(1)
+    return {
+        "labels": list(STYLES),
+        "genre_labels": list(GENRES),
+        "temperature": temperature,
+        "recall": everything["recall"],
+        "side": model.side,
+        "lineage": {"data": "judge", "architecture": ARCHITECTURES[name], "objective": OBJECTIVES[name]},
+        "training": training,
+        "metrics": metrics,
+    }, probabilities.argmax(1)
 
 
 def main(folder: options.Data, work: options.Work = Path("work"), device: options.Device = "auto"):

@@ -1,4 +1,5 @@
 """Figures for the model cards: accuracies, calibration and years on unseen artists, with intervals from a bootstrap over artists."""
+
 from collections.abc import Sequence
 
 import numpy as np
@@ -27,7 +28,9 @@ def ece(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
     """Expected calibration error of the top class."""
     confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
     place = np.minimum((confidence * bins).astype(int), bins - 1)
-    return float(sum(abs(confidence[place == b].mean() - right[place == b].mean()) * (place == b).mean() for b in range(bins) if (place == b).any()))
+    return float(
+        sum(abs(confidence[place == b].mean() - right[place == b].mean()) * (place == b).mean() for b in range(bins) if (place == b).any())
+    )
 
 
 def over_artists(artists: pd.Series, measure, draws: int = 300) -> tuple[float, float]:
@@ -43,17 +46,30 @@ def style_figures(probabilities: np.ndarray, labels: np.ndarray, artists: pd.Ser
     labels = np.asarray(labels)
     guess = probabilities.argmax(1)
     import warnings
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a bootstrap sample may miss a class: balanced accuracy is then over those present
         interval = over_artists(artists, lambda rows: balanced_accuracy_score(labels[rows], guess[rows]))
     recall = recall_score(labels, guess, labels=range(len(names)), average=None, zero_division=0)
-    return {"images": len(labels), "artists": int(artists.nunique()), "accuracy": float((guess == labels).mean()),
-            "balanced_accuracy": float(balanced_accuracy_score(labels, guess)), "interval": interval, "ece": ece(probabilities, labels),
-            "recall": {name: round(float(value), 3) for name, value in zip(names, recall, strict=True)}}
+    return {
+        "images": len(labels),
+        "artists": int(artists.nunique()),
+        "accuracy": float((guess == labels).mean()),
+        "balanced_accuracy": float(balanced_accuracy_score(labels, guess)),
+        "interval": interval,
+        "ece": ece(probabilities, labels),
+        "recall": {name: round(float(value), 3) for name, value in zip(names, recall, strict=True)},
+    }
 
 
 def year_figures(guess: np.ndarray, years: np.ndarray, artists: pd.Series) -> dict:
     """Mean absolute error in years, beside that of always answering the median; rank correlation."""
     error = np.abs(guess - years)
-    return {"images": len(years), "artists": int(artists.nunique()), "mae": float(error.mean()), "interval": over_artists(artists, lambda rows: error[rows].mean()),
-            "mae_of_median": float(np.abs(years - np.median(years)).mean()), "spearman": float(spearmanr(guess, years).statistic)}
+    return {
+        "images": len(years),
+        "artists": int(artists.nunique()),
+        "mae": float(error.mean()),
+        "interval": over_artists(artists, lambda rows: error[rows].mean()),
+        "mae_of_median": float(np.abs(years - np.median(years)).mean()),
+        "spearman": float(spearmanr(guess, years).statistic),
+    }

@@ -1,4 +1,5 @@
 """Command-line options that the recipes share."""
+
 from pathlib import Path
 from typing import Annotated
 

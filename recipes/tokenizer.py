@@ -1,4 +1,5 @@
 """A small byte-level BPE in CLIP's format, learned from the captions: the same files serve open_clip and transformers."""
+
 import random
 from pathlib import Path
 
@@ -17,10 +18,14 @@ def learn(table: pd.DataFrame, folder: Path, size: int = 4096) -> CLIPTokenizer:
     base = _tokenizer(_alphabet(), [])
     learned = base.backend_tokenizer
     from tokenizers.trainers import BpeTrainer
-    learned.train_from_iterator(corpus, BpeTrainer(vocab_size=size - 3, end_of_word_suffix="</w>", initial_alphabet=_bytes(), show_progress=False))
+
+    learned.train_from_iterator(
+        corpus, BpeTrainer(vocab_size=size - 3, end_of_word_suffix="</w>", initial_alphabet=_bytes(), show_progress=False)
+    )
     import json
+
     merges = [tuple(m) if not isinstance(m, str) else tuple(m.split(" ")) for m in json.loads(learned.to_str())["model"]["merges"]]
-    merges = merges[:size - 3 - len(_alphabet())]
+    merges = merges[: size - 3 - len(_alphabet())]
     tokenizer = _tokenizer(_alphabet() + ["".join(pair) for pair in merges], merges)
     tokenizer.save_pretrained(folder)
     return tokenizer
@@ -28,6 +33,7 @@ def learn(table: pd.DataFrame, folder: Path, size: int = 4096) -> CLIPTokenizer:
 
 def _bytes() -> list[str]:
     from tokenizers.pre_tokenizers import ByteLevel
+
     return sorted(ByteLevel.alphabet())
 
 
@@ -37,5 +43,10 @@ def _alphabet() -> list[str]:
 
 def _tokenizer(tokens: list[str], merges: list[tuple[str, str]]) -> CLIPTokenizer:
     ordered = ["<|pad|>", *dict.fromkeys(tokens), "<|startoftext|>", "<|endoftext|>"]
-    return CLIPTokenizer(vocab={token: index for index, token in enumerate(ordered)}, merges=merges, pad_token="<|pad|>",
-                         unk_token="<|endoftext|>", model_max_length=CONTEXT)
+    return CLIPTokenizer(
+        vocab={token: index for index, token in enumerate(ordered)},
+        merges=merges,
+        pad_token="<|pad|>",
+        unk_token="<|endoftext|>",
+        model_max_length=CONTEXT,
+    )

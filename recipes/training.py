@@ -2,6 +2,7 @@
 
 The learning rate follows progress through the budget, so a run that is slowed by other work still ends annealed.
 """
+
 import copy
 import json
 import math
@@ -23,11 +24,11 @@ class Run:
     optimizer: torch.optim.Optimizer
     folder: Path
     minutes: float
-    decay: float = .999  # of the moving average, reached gradually
-    warmup: float = .02  # share of the budget
-    save_every: float = 120.  # seconds
+    decay: float = 0.999  # of the moving average, reached gradually
+    warmup: float = 0.02  # share of the budget
+    save_every: float = 120.0  # seconds
     step: int = 0
-    seconds: float = 0.
+    seconds: float = 0.0
     log: list[dict] = field(default_factory=list)
     average: nn.ModuleDict = None
 
@@ -44,20 +45,29 @@ class Run:
 
     @property
     def progress(self) -> float:
-        return min(1., self.seconds / (60 * self.minutes))
+        return min(1.0, self.seconds / (60 * self.minutes))
 
     def save(self):
         self.folder.mkdir(parents=True, exist_ok=True)
         partial = self.checkpoint.with_suffix(".partial")
-        torch.save({"models": self.models.state_dict(), "average": self.average.state_dict(), "optimizer": self.optimizer.state_dict(),
-                    "step": self.step, "seconds": self.seconds, "log": self.log}, partial)
+        torch.save(
+            {
+                "models": self.models.state_dict(),
+                "average": self.average.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "step": self.step,
+                "seconds": self.seconds,
+                "log": self.log,
+            },
+            partial,
+        )
         partial.replace(self.checkpoint)
         (self.folder / "log.json").write_text(json.dumps(self.log, indent=0))
 
     def rate(self) -> float:
         if self.progress < self.warmup:
             return (self.progress + 1e-3) / self.warmup
-        return .02 + .98 * .5 * (1 + math.cos(math.pi * (self.progress - self.warmup) / (1 - self.warmup)))
+        return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * (self.progress - self.warmup) / (1 - self.warmup)))
 
     @torch.no_grad()
     def _average(self):
@@ -69,7 +79,7 @@ class Run:
                 mean.copy_(now)
 
 
-def train(run: Run, losses: Callable[[int, float], dict[str, torch.Tensor]], clip: float = 1.) -> nn.ModuleDict:
+def train(run: Run, losses: Callable[[int, float], dict[str, torch.Tensor]], clip: float = 1.0) -> nn.ModuleDict:
     """Minimise the sum of `losses(step, progress)` until the budget is spent; the moving average of the models.
 
     A loss whose name begins with "_" is watched, not added. A step whose loss is not finite is skipped and counted.
@@ -78,7 +88,7 @@ def train(run: Run, losses: Callable[[int, float], dict[str, torch.Tensor]], cli
     skipped, means = 0, {}
     device = next(run.models.parameters()).device.type
     with Progress(TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}")) as bar:
-        task = bar.add_task(run.folder.name, total=1., completed=run.progress, note="")
+        task = bar.add_task(run.folder.name, total=1.0, completed=run.progress, note="")
         while run.progress < 1:
             start = time.monotonic()
             for group, rate in zip(run.optimizer.param_groups, run.rates, strict=True):
@@ -100,7 +110,7 @@ def train(run: Run, losses: Callable[[int, float], dict[str, torch.Tensor]], cli
             run.seconds += time.monotonic() - start
             for name, value in terms.items():
                 value = float(value.detach())
-                means[name] = .98 * means.get(name, value) + .02 * value
+                means[name] = 0.98 * means.get(name, value) + 0.02 * value
             if run.step % 50 == 0:
                 bar.update(task, completed=run.progress, note=f"{run.step} " + " ".join(f"{k} {v:.3f}" for k, v in means.items()))
                 run.log.append({"step": run.step, "seconds": round(run.seconds), **{k: round(v, 4) for k, v in means.items()}})

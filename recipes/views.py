@@ -1,4 +1,5 @@
 """What the encoders see in training: crops and colours as they come, and the damage that a guided sampler will show them."""
+
 from collections.abc import Callable
 
 import torch
@@ -14,9 +15,11 @@ def views(images: torch.Tensor, side: int, generator: torch.Generator, smallest:
     for group in images.split(max(1, len(images) // 4)):
         edge = int(torch.randint(smallest, images.shape[-1] + 1, (1,), generator=generator))
         crops = random_crop(group, edge, generator)
-        pieces.append(F.interpolate(crops, size=(side, side), mode="bilinear", antialias=True, align_corners=False) if edge != side else crops)
+        pieces.append(
+            F.interpolate(crops, size=(side, side), mode="bilinear", antialias=True, align_corners=False) if edge != side else crops
+        )
     out = torch.cat(pieces)
-    amount = (torch.rand(3, len(out), 1, 1, 1, generator=generator) * .4 + .8).to(out.device)
+    amount = (torch.rand(3, len(out), 1, 1, 1, generator=generator) * 0.4 + 0.8).to(out.device)
     out = out * amount[0]
     out = (out - out.mean((2, 3), keepdim=True)) * amount[1] + out.mean((2, 3), keepdim=True)
     return (out.mean(1, keepdim=True) + (out - out.mean(1, keepdim=True)) * amount[2]).clamp(0, 1)
@@ -25,8 +28,8 @@ def views(images: torch.Tensor, side: int, generator: torch.Generator, smallest:
 def damaged(images: torch.Tensor, generator: torch.Generator, autoencode: Callable | None = None) -> torch.Tensor:
     """A third noised (sigma to .3), a third blurred (2 to 4 times), a third passed through the autoencoder where there is one."""
     n = len(images) // 3
-    noised, blurred, coded = images[:n], images[n:2 * n], images[2 * n:]
-    sigma = (torch.rand(len(noised), 1, 1, 1, generator=generator) * .3).to(images.device)
+    noised, blurred, coded = images[:n], images[n : 2 * n], images[2 * n :]
+    sigma = (torch.rand(len(noised), 1, 1, 1, generator=generator) * 0.3).to(images.device)
     noise = torch.randn(noised.shape, generator=generator).to(images.device)
     factor = 1.5 + 2.5 * float(torch.rand(1, generator=generator))
     side = images.shape[-1]
@@ -39,16 +42,21 @@ def damaged(images: torch.Tensor, generator: torch.Generator, autoencode: Callab
 
 
 def adversarial(images: torch.Tensor, loss: Callable[[torch.Tensor], torch.Tensor], norm: torch.Tensor) -> torch.Tensor:
-    """One L2 step of length `norm` per image up the loss (arXiv:1412.6572 with the L2 ball): robust features have gradients that look like the class."""
+    """One L2 step of length `norm` per image up the loss (arXiv:1412.6572, in the L2 ball).
+
+    Features that withstand it have gradients that look like the class, not like noise.
+    """
     images = images.detach().requires_grad_()
-    gradient, = torch.autograd.grad(loss(images), images)
+    (gradient,) = torch.autograd.grad(loss(images), images)
     gradient = gradient.float()
     return (images + norm * gradient / gradient.flatten(1).norm(dim=1).clamp_min(1e-12)[:, None, None, None]).clamp(0, 1).detach()
 
 
 def vae_pass(vae: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
     """Images through the autoencoder and back, with a little noise on the latents, as a denoiser would leave it."""
+
     def through(images):
         latents = vae.encode(images * 2 - 1).latents
-        return (vae.decode(latents + .1 * torch.randn_like(latents)).sample.float() / 2 + .5).clamp(0, 1)
+        return (vae.decode(latents + 0.1 * torch.randn_like(latents)).sample.float() / 2 + 0.5).clamp(0, 1)
+
     return through

@@ -3,6 +3,7 @@
 Each maps images `(n, 3, h, w)` in [0, 1] to a dict of `style_logits (n, k)`, `year (n,)`, `genre_logits (n, g)`, `severity (n,)` in [0, 1]
 (how damaged), `features (n, d)`.
 """
+
 from collections.abc import Sequence
 
 from torch import nn
@@ -12,8 +13,23 @@ from probes.judges.transformer import TransformerJudge
 
 NETWORKS = {"referee": LocalJudge, "verdict": TransformerJudge}
 
-STYLES = ("impressionism", "baroque", "romanticism", "art-nouveau", "symbolism", "post-impressionism", "rococo", "ukiyo-e", "expressionism",
-          "pointillism", "cubism", "renaissance", "naive-art", "realism", "fauvism")
+STYLES = (
+    "impressionism",
+    "baroque",
+    "romanticism",
+    "art-nouveau",
+    "symbolism",
+    "post-impressionism",
+    "rococo",
+    "ukiyo-e",
+    "expressionism",
+    "pointillism",
+    "cubism",
+    "renaissance",
+    "naive-art",
+    "realism",
+    "fauvism",
+)
 GENRES = ("portrait", "landscape", "genre-painting", "religious", "cityscape", "still-life", "illustration")
 
 

@@ -1,4 +1,5 @@
 """The referee: a bag of local features (after BagNet, arXiv:1904.00760), plain convolutions trained to classify by cross-entropy."""
+
 import torch
 from torch import nn
 
@@ -6,7 +7,7 @@ from probes.judges.readout import Readout, prepare
 
 
 class LocalJudge(nn.Module):
-    """0.9 M parameters, images at 96 pixels: it sees patches of 45 pixels, and of all patches only the mean and the spread of what they say.
+    """0.9 M parameters, images at 96 pixels: it sees patches of 45 pixels, and of them all only the mean and the spread.
 
     Without shortcuts, attention or a global view it errs in other ways than the guide's residual tower and the verdict's transformer.
     """
@@ -17,14 +18,18 @@ class LocalJudge(nn.Module):
         super().__init__()
         inside, parts = 3, []
         for index, width in enumerate(widths):
-            parts += [nn.Conv2d(inside, width, 5 if index == 0 else 3, 2 if index < 3 else 1, 2 if index == 0 else 1, bias=False),
-                      nn.BatchNorm2d(width), nn.ReLU(),
-                      nn.Conv2d(width, width, 3, 1, 1, bias=False) if index < 2 else nn.Conv2d(width, width, 1, bias=False),
-                      nn.BatchNorm2d(width), nn.ReLU()]
+            parts += [
+                nn.Conv2d(inside, width, 5 if index == 0 else 3, 2 if index < 3 else 1, 2 if index == 0 else 1, bias=False),
+                nn.BatchNorm2d(width),
+                nn.ReLU(),
+                nn.Conv2d(width, width, 3, 1, 1, bias=False) if index < 2 else nn.Conv2d(width, width, 1, bias=False),
+                nn.BatchNorm2d(width),
+                nn.ReLU(),
+            ]
             inside = width
         parts += [nn.Conv2d(inside, 2 * inside, 1, bias=False), nn.BatchNorm2d(2 * inside), nn.ReLU()]
         self.patches = nn.Sequential(*parts)
-        self.mix = nn.Sequential(nn.Linear(4 * inside, inside), nn.ReLU(), nn.Dropout(.2))
+        self.mix = nn.Sequential(nn.Linear(4 * inside, inside), nn.ReLU(), nn.Dropout(0.2))
         self.readout = Readout(inside, styles, genres)
 
     def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -1,9 +1,10 @@
 """What every judge says of its features: style, year, genre, severity."""
+
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-YEAR_CENTRE, YEAR_SPREAD = 1850., 80.  # so that the linear readout works near zero
+YEAR_CENTRE, YEAR_SPREAD = 1850.0, 80.0  # so that the linear readout works near zero
 
 
 class Readout(nn.Module):
@@ -16,12 +17,16 @@ class Readout(nn.Module):
         self.prototypes = prototypes
 
     def forward(self, features: torch.Tensor) -> dict[str, torch.Tensor]:
-        if self.prototypes:
-            logits = 16 * F.normalize(features, dim=-1) @ F.normalize(self.style.weight, dim=-1).T
-        else:
-            logits = self.style(features)
-        return {"style_logits": logits, "year": YEAR_CENTRE + YEAR_SPREAD * self.year(features)[:, 0], "genre_logits": self.genre(features),
-                "severity": self.severity(features)[:, 0].sigmoid(), "features": features}
+        return {
+            "style_logits": self._by_prototype(features) if self.prototypes else self.style(features),
+            "year": YEAR_CENTRE + YEAR_SPREAD * self.year(features)[:, 0],
+            "genre_logits": self.genre(features),
+            "severity": self.severity(features)[:, 0].sigmoid(),
+            "features": features,
+        }
+
+    def _by_prototype(self, features: torch.Tensor) -> torch.Tensor:
+        return 16 * F.normalize(features, dim=-1) @ F.normalize(self.style.weight, dim=-1).T
 
 
 def prepare(images: torch.Tensor, side: int) -> torch.Tensor:

@@ -1,4 +1,7 @@
 """The verdict: a compact convolutional transformer (arXiv:2104.05704) trained by supervised contrast and cosine prototypes."""
+
+from itertools import pairwise
+
 import torch
 from torch import nn
 
@@ -13,11 +16,16 @@ class TransformerJudge(nn.Module):
     def __init__(self, styles: int, genres: int, width: int = 192, layers: int = 5, heads: int = 6):
         super().__init__()
         channels = (3, 32, 64, 128, width)
-        self.tokenizer = nn.Sequential(*[part for inside, outside in zip(channels[:-1], channels[1:], strict=True)
-                                         for part in (nn.Conv2d(inside, outside, 3, 2, 1, bias=False), nn.GroupNorm(8, outside), nn.GELU())])
+        self.tokenizer = nn.Sequential(
+            *[
+                part
+                for inside, outside in pairwise(channels)
+                for part in (nn.Conv2d(inside, outside, 3, 2, 1, bias=False), nn.GroupNorm(8, outside), nn.GELU())
+            ]
+        )
         self.positions = nn.Parameter(torch.zeros(1, (self.side // 16) ** 2, width))
-        nn.init.trunc_normal_(self.positions, std=.02)
-        layer = nn.TransformerEncoderLayer(width, heads, 3 * width, dropout=.1, activation="gelu", batch_first=True, norm_first=True)
+        nn.init.trunc_normal_(self.positions, std=0.02)
+        layer = nn.TransformerEncoderLayer(width, heads, 3 * width, dropout=0.1, activation="gelu", batch_first=True, norm_first=True)
         self.layers = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
         self.norm, self.attention = nn.LayerNorm(width), nn.Linear(width, 1)
         self.readout = Readout(width, styles, genres, prototypes=True)
