@@ -1,0 +1,162 @@
+"""`guide generate` end to end on the embedded pipeline, in few steps."""
+import io
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+import cli
+
+ROOT = Path(__file__).resolve().parents[1]
+MISSING = not (ROOT / "guide" / "embedded" / "model_index.json").is_file()
+pytestmark = pytest.mark.skipif(MISSING, reason="the embedded pipeline is not in this checkout")
+STEPS = 3
+
+
+def guide(*arguments: str):
+    return CliRunner().invoke(cli.app, list(arguments))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """One run: two seeds, unguided and guided."""
+    folder = tmp_path_factory.mktemp("generate") / "run"
+    command = ("generate", "--style", "baroque", "--period", "1600-1700", "--seeds", "0,5", "--steps", str(STEPS), "--device", "cpu",
+               "--out", str(folder))
+    done = guide(*command)
+    assert done.exit_code == 0, done.output
+    return folder, command, done
+
+
+def test_writes_pictures_sheet_record_trace_and_report(run):
+    folder, _, _ = run
+    names = {path.name for path in folder.iterdir()}
+    pictures = {f"seed-{seed:04d}-{variant}.png" for seed in (0, 5) for variant in ("unguided", "guided")}
+    assert names == pictures | {"sheet.png", "record.json", "trace.jsonl", "report.csv", "report.json"}
+    assert {Image.open(folder / name).size for name in pictures} == {(128, 128)}
+
+
+def test_guidance_changes_the_picture_and_the_seed_makes_it(run):
+    folder, _, _ = run
+    pictures = {path.name: Image.open(path).tobytes() for path in folder.glob("seed-*.png")}
+    assert len(set(pictures.values())) == 4
+
+
+def test_prints_a_table_and_where_the_sheet_is(run):
+    _, _, done = run
+    assert "sheet.png" in done.output
+    table = " ".join(done.stdout.split())
+    for column in ("seed", "P(baroque)", "year", "verdict"):
+        assert column in table
+    assert table.count(" unguided ") >= 2
+    assert table.count(" guided ") >= 2
+
+
+def test_record_holds_what_was_asked_and_what_it_cost(run):
+    folder, _, _ = run
+    record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+    assert record["complete"] is True
+    assert record["seeds"] == [0, 5]
+    assert record["request"]["brief"]["styles"] == [["baroque", 1.]]
+    assert record["request"]["settings"]["steps"] == STEPS
+    assert set(record["weights"]) == {"pipeline", "encoder", "verdict"}
+    assert len(record["rows"]) == 4
+    assert record["costs"]["guided denoiser"] == record["costs"]["unguided denoiser"] > 0
+    assert record["costs"]["guided decodes"] > 0
+    assert record["versions"]["torch"] == torch.__version__
+
+
+def test_trace_has_a_line_per_step_and_batch(run):
+    folder, _, _ = run
+    lines = [json.loads(line) for line in (folder / "trace.jsonl").read_text(encoding="utf-8").splitlines()]
+    by_variant = {variant: [line for line in lines if line["variant"] == variant] for variant in ("unguided", "guided")}
+    assert len(by_variant["guided"]) == len(by_variant["unguided"])
+    assert len(by_variant["guided"]) % STEPS == 0
+    assert {seed for line in lines for seed in line["seeds"]} == {0, 5}
+
+
+def test_a_picture_says_how_it_was_made(run):
+    folder, _, _ = run
+    text = Image.open(folder / "seed-0005-guided.png").text
+    said = json.loads(text["guide"])
+    assert said["seed"] == 5
+    assert said["variant"] == "guided"
+    assert said["strategy"] == "clean-image"
+    assert said["prompt"].startswith("baroque painting of ")
+    assert said["prompt"].endswith(", 17th century")
+    assert "trainedAlgorithmicMedia" in text["XML:com.adobe.xmp"]
+
+
+def test_the_same_command_keeps_what_is_finished_and_makes_what_is_missing(run):
+    folder, command, _ = run
+    lost, kept = folder / "seed-0005-guided.png", folder / "seed-0000-guided.png"
+    before, time_before = lost.read_bytes(), kept.stat().st_mtime_ns
+    lost.unlink()
+    done = guide(*command)
+    assert done.exit_code == 0, done.output
+    assert Image.open(lost).tobytes() == Image.open(io.BytesIO(before)).tobytes()
+    assert kept.stat().st_mtime_ns == time_before
+
+
+def test_other_arguments_need_another_folder(run):
+    _, command, _ = run
+    done = guide(*command, "--guidance-scale", "2")
+    assert done.exit_code == 2
+    assert "--out" in done.stderr
+
+
+def test_what_was_finished_before_an_interruption_stays(tmp_path, monkeypatch):
+    from guide import png, run
+    made = []
+
+    def save(image, path, parameters):
+        if len(made) == 2:
+            raise KeyboardInterrupt
+        made.append(path)
+        return real(image, path, parameters)
+
+    real = png.save
+    monkeypatch.setattr(run.png, "save", save)
+    command = ("generate", "--style", "ukiyo-e", "--prompt", "bridge in the rain", "--seeds", "0-1", "--steps", "2",
+               "--out", str(tmp_path / "run"))
+    done = guide(*command)
+    assert done.exit_code == 130, done.output
+    assert "2 finished pictures are kept" in done.stderr
+    assert "Traceback" not in done.output
+    monkeypatch.setattr(run.png, "save", real)
+    kept = {path: path.read_bytes() for path in made}
+    assert guide(*command).exit_code == 0
+    assert all(path.read_bytes() == content for path, content in kept.items())
+    assert len(list((tmp_path / "run").glob("seed-*.png"))) == 4
+
+
+def test_strength_zero_is_the_unguided_picture(tmp_path):
+    command = ("generate", "--style", "rococo", "--seeds", "3", "--steps", "2", "--strength", "0", "--out", str(tmp_path))
+    assert guide(*command).exit_code == 0
+    assert Image.open(tmp_path / "seed-0003-guided.png").tobytes() == Image.open(tmp_path / "seed-0003-unguided.png").tobytes()
+
+
+def test_guidance_alone_names_no_style(tmp_path):
+    done = guide("generate", "--style", "baroque", "--seeds", "1", "--steps", "2", "--no-name-style", "--quiet", "--out", str(tmp_path))
+    assert done.exit_code == 0, done.output
+    assert done.stdout.strip() == str(tmp_path)
+    assert "baroque" not in json.loads(Image.open(tmp_path / "seed-0001-guided.png").text["guide"])["prompt"]
+
+
+def test_a_style_that_was_not_learned_is_said_to_be_so(tmp_path):
+    done = guide("generate", "--style", "pop-art", "--seeds", "0", "--steps", "2", "--out", str(tmp_path))
+    assert done.exit_code == 0, done.output
+    said = " ".join(done.stderr.split())
+    assert "did not learn pop-art" in said
+    assert "--model" in said
+
+
+def test_size_is_width_by_height(tmp_path):
+    command = ("generate", "--style", "baroque", "--seeds", "0", "--steps", "2", "--size", "64x96", "--strategy", "unguided")
+    done = guide(*command, "--out", str(tmp_path))
+    assert done.exit_code == 0, done.output
+    assert Image.open(tmp_path / "seed-0000-unguided.png").size == (64, 96)
+    assert not (tmp_path / "seed-0000-guided.png").exists()
