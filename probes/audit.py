@@ -9,6 +9,7 @@ from torch import Tensor
 
 from probes import encoders, image
 from probes import judge as judges
+from probes.config import lookup, styles
 from probes.content import ContentProbe
 from probes.encoders import Encoder
 from probes.errors import UserError
@@ -23,7 +24,7 @@ from probes.summary import summarise
 
 SMALLEST = 32
 BUDGET = 4_000_000  # pixels that go through the networks at a time
-UNKNOWN = float("nan")
+UNKNOWN, INFINITY = float("nan"), float("inf")
 
 
 @dataclass(frozen=True)
@@ -37,22 +38,35 @@ class Intention:
 
     @classmethod
     def of(cls, brief: Intent) -> "Intention":
-        return cls(brief.prompt, tuple(brief.styles), tuple(brief.avoid), brief.period)
+        return cls(brief.prompt, tuple((_key(name), weight) for name, weight in brief.styles), tuple(map(_key, brief.avoid)), brief.period)
 
     @classmethod
     def written(cls, parameters: dict) -> "Intention":
-        """What a PNG's own parameters say; entries of another shape count as absent."""
+        """What a PNG's own parameters say; where they make no sense, only its subject."""
+        subject, known = str(parameters.get("subject") or ""), styles()
         try:
-            styles = tuple((str(name), float(weight)) for name, weight in parameters.get("styles") or ())
+            wanted = tuple((str(name), float(weight)) for name, weight in parameters.get("styles") or ())
             avoid, period = tuple(map(str, parameters.get("avoid") or ())), tuple(map(int, parameters.get("period") or ()))
-        except (TypeError, ValueError):
-            return cls(str(parameters.get("subject", "")))
-        return cls(str(parameters.get("subject", "")), styles, avoid, period if len(period) == 2 else None)
+        except (TypeError, ValueError, OverflowError):
+            return cls(subject)
+        names = [*(name for name, _ in wanted), *avoid]
+        sensible = len(set(names)) == len(names) and known.keys() >= set(names) and all(0 < weight < INFINITY for _, weight in wanted)
+        if not sensible or len(period) not in (0, 2) or list(period) != sorted(period):
+            return cls(subject)
+        return cls(subject, wanted, avoid, period or None)
 
     @property
     def target(self) -> str:
         """`baroque`, or `baroque:0.7,ukiyo-e:0.3`."""
         return self.styles[0][0] if len(self.styles) == 1 else ",".join(f"{name}:{weight:g}" for name, weight in self.styles)
+
+
+def _key(name: str) -> str:
+    """A style's key by any of its names; a name that only the head may know stays as it is."""
+    try:
+        return lookup(styles(), name, "style").key
+    except UserError:
+        return name
 
 
 @dataclass(frozen=True)
@@ -157,15 +171,14 @@ class _Reading:
         pixels = torch.cat([picture.pixels for picture in seen]).to(self.encoder.device)
         embeddings = self.encoder(pixels)
         opinion = self.judge(pixels) if self.judge else None
-        styles, years = self.style.read(embeddings), self.period.read(embeddings)
-        known = list(styles["labels"])
-        filled = {}
+        seen_styles, years = self.style.read(embeddings), self.period.read(embeddings)
+        labels, filled = list(seen_styles["labels"]), {}
         for k, picture in enumerate(seen):
             one = embeddings[k : k + 1]
-            style, period, content = (float(m.score(one)) if m else UNKNOWN for m in self.aimed(picture.intention))
-            row = {name: float(years[name][k]) for name in ("year", "year_low", "year_high")}
-            row |= {"style_target": picture.intention.target, "style_log_odds": style, "year_error": period, "content": content}
-            row |= _style(styles["style_probabilities"][k], known, picture.intention, style)
+            style, period, content = self.aimed(picture.intention)
+            row = {"style_target": picture.intention.target, **{name: float(years[name][k]) for name in ("year", "year_low", "year_high")}}
+            row |= {name: float(m.score(one)) if m else UNKNOWN for name, m in (("year_error", period), ("content", content))}
+            row |= _style(style, one, seen_styles["style_probabilities"][k], labels)
             row |= _judged(self.judge, opinion, k, picture.intention) if opinion else {}
             filled[id(picture)] = picture.row | row | {"reason": _reason(row, picture.intention)}
         return [filled.get(id(picture), picture.row) for picture in group]
@@ -180,7 +193,7 @@ def _judged(judge: Judge, opinion: Opinion, k: int, intention: Intention) -> dic
     return {
         "verdict_style": top,
         "verdict_style_probability": float(probabilities[aimed].sum()) if knows or not targets else UNKNOWN,
-        "verdict_log_odds": float(judge.log_odds(opinion, intention.styles, intention.avoid)[k]) if knows else UNKNOWN,
+        "verdict_log_odds": float(judge.log_odds(opinion, intention.styles, intention.avoid)[k]) if targets or intention.avoid else UNKNOWN,
         "verdict_year": float(opinion.years[k]),
         "verdict_severity": float(opinion.severity[k]),
         "kept": top in targets if knows else None,

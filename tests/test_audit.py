@@ -96,10 +96,11 @@ def test_without_an_intention_the_parameters_of_a_png_count(tmp_path):
     said = {"subject": "lemons", "styles": [["baroque", 0.7], ["ukiyo-e", 0.3]], "period": [1600, 1650], "seed": 5, "variant": "guided"}
     png.save(pictures(1)[0], tmp_path / "a.png", said)
     png.save(pictures(1)[0], tmp_path / "b.png", {"styles": 7, "period": "soon", "subject": "a jug"})
-    first, second = (row for _, row in audit(tmp_path).rows.iterrows())
+    png.save(pictures(1)[0], tmp_path / "c.png", {"styles": [["no such style", 1]], "period": [1700, 1600]})
+    first, second, third = (row for _, row in audit(tmp_path).rows.iterrows())
     assert (first["style_target"], first["seed"], first["variant"]) == ("baroque:0.7,ukiyo-e:0.3", 5, "guided")
     assert first["content"] == first["content"]
-    assert second["style_target"] == ""
+    assert second["style_target"] == third["style_target"] == ""
     assert audit(tmp_path, intent=BAROQUE).rows["style_target"].eq("baroque").all()
     assert Intention.of(BAROQUE).period == (1600, 1725)
 

@@ -8,9 +8,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from guide.brief import Brief
 from probes import encoders, judge, judges
 from probes.errors import UserError
+from probes.heads.linear import Linear
 from probes.lineage import Lineage
+from probes.style import StyleProbe
 
 NAMES = sorted(judges.NETWORKS)
 LABELS = ["baroque", "ukiyo-e", "cubism"]
@@ -75,10 +78,23 @@ def test_the_temperature_flattens(folder):
 def test_log_odds_are_those_of_the_probabilities(folder):
     loaded = judge.load("verdict")
     said = loaded(torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
-    first, second = (float(p) for p in said.styles[0, :2])
-    mixed = loaded.log_odds(said, [("baroque", 0.7), ("ukiyo-e", 0.3)])
-    assert float(mixed) == pytest.approx(0.7 * log(first / (1 - first)) + 0.3 * log(second / (1 - second)), abs=1e-4)
+    first, second, third = (float(p) for p in said.styles[0])
+    odds = {style: float(loaded.log_odds(said, [(style, 1.0)])) for style in LABELS}
+    assert list(odds.values()) == pytest.approx([log(p / (1 - p)) for p in (first, second, third)], abs=1e-4)
+    mixed = loaded.log_odds(said, [("baroque", 0.7), ("ukiyo-e", 0.3)], ["cubism"])
+    assert float(mixed) == pytest.approx(0.7 * log(first / third) + 0.3 * log(second / third) - odds["cubism"], abs=1e-4)
     assert loaded.log_odds(said, [("thangka", 1.0)]).isnan().all()
+    certain = judge.Opinion(torch.tensor([[1.0, 1e-12, 1e-12]]), *[torch.zeros(1)] * 4)
+    assert float(loaded.log_odds(certain, [("baroque", 1.0)])) == pytest.approx(-log(2e-12))
+
+
+def test_odds_mean_the_same_to_judge_and_probe(folder):
+    loaded = judge.load("verdict")
+    said = loaded(torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
+    for wanted, avoid in ([("baroque", 1.0)], ()), ([("baroque", 0.7), ("ukiyo-e", 0.3)], ["cubism"]):
+        head, logits = Linear(torch.eye(3), torch.zeros(3), tuple(LABELS)), said.styles.log()
+        measure = StyleProbe(encoders.load("embedded"), head).aim(Brief(styles=tuple(wanted), avoid=tuple(avoid)))
+        assert torch.allclose(loaded.log_odds(said, wanted, avoid), measure.score(logits), atol=1e-4)
 
 
 def test_a_judge_refuses_what_its_family_steered(folder):
