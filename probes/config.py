@@ -130,7 +130,10 @@ def _convert(value: Any, kind: Any, where: str) -> Any:
     if kind is Any:
         return value
     if origin in (typing.Union, types.UnionType):
-        for option in inner:
+        options = [option for option in inner if option is not type(None)]  # TOML has no null
+        if len(options) == 1:
+            return _convert(value, options[0], where)
+        for option in options:
             try:
                 return _convert(value, option, where)
             except UserError:

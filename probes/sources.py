@@ -2,6 +2,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 
 from probes import hub
 from probes.config import nearest, offer
@@ -32,6 +33,8 @@ class Source:
         activation = {"quick_gelu": bool(open_clip.get_pretrained_cfg(self.model, self.tag).get("quick_gelu", False))} if self.tag else {}
         try:
             clip = open_clip.create_model(self.model, self.tag, precision=precision, device=device, require_pretrained=True, **activation)
+        except UnpicklingError as error:
+            raise UserError(f"the weights {self.checkpoint} hold more than tensors and are not loaded; use safetensors.") from error
         except (*FAILURES, SafetensorError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".: ")
             raise UserError(f"the encoder {self.name} is not a whole model in open_clip's format: {reason}.") from error

@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).parents[1] / "embedded" / "heads"
 
 
-def shipped(name: str, encoder: Encoder, folder: Path = FOLDER) -> Path | None:
+def shipped(name: str, encoder: Encoder) -> Path | None:
     """The path without suffix of the head `name` for `encoder`, or None: only the embedded encoder has heads of its own.
 
     A card may name the SHA-256 of the weights it was fitted to; a head that was fitted to others is an error, not a fallback.
     """
-    stem = folder / name
+    stem = FOLDER / name
     if encoder.source != "embedded" or not stem.with_suffix(".json").is_file():
         return None
     fitted = read(stem).get("encoder")
     if fitted and fitted != encoder.fingerprint:
-        raise UserError(f"the {name} head in {folder} was fitted to other weights than the embedded encoder's; reinstall the package.")
+        raise UserError(f"the {name} head in {FOLDER} was fitted to other weights than the embedded encoder's; reinstall the package.")
     return stem
 
 

@@ -1,0 +1,155 @@
+"""Probes as losses: every one improves by ascent, shares its encoder's single pass, and keeps images apart."""
+import pytest
+import torch
+
+from guide.brief import Brief
+from probes import image, objective
+from probes.errors import UserError
+from probes.lineage import Lineage
+from probes.objective import PROBES, Objective, Term
+from probes.probe import Measure
+from probes.views import Views
+
+BRIEF = Brief(prompt="a still life with lemons", styles=(("ukiyo-e", .7), ("cubism", .3)), avoid=("baroque",), period=(1500, 1520))
+ENCODERS = ("small_encoder", "embedded_encoder")
+
+
+def generators(count):
+    return [torch.Generator().manual_seed(seed) for seed in range(count)]
+
+
+@pytest.fixture(params=ENCODERS)
+def encoder(request):
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def images(photos):
+    return torch.cat([image.resize(image.from_pil(photo), 112) for photo in photos[:2]])
+
+
+@pytest.mark.parametrize("name", PROBES)
+def test_a_measure_declares_itself_and_scores_each_image(encoder, images, name):
+    measure = PROBES[name](encoder).aim(BRIEF)
+    assert isinstance(measure, Measure)
+    assert measure.name == name
+    assert measure.unit
+    assert measure.reliability
+    scores = measure(images)
+    assert scores.shape == (2,)
+    assert scores.dtype == torch.float32
+    assert (scores >= measure.range[0]).all()
+    assert (scores <= measure.range[1]).all()
+    expected = (-scores if measure.higher_is_better else scores) / measure.scale
+    torch.testing.assert_close(measure.loss(encoder(images)), expected)
+    torch.testing.assert_close(measure(images[1:]), scores[1:], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", PROBES)
+def test_a_gradient_reaches_the_image_and_not_the_weights(encoder, images, name):
+    measure = PROBES[name](encoder).aim(BRIEF)
+    images = images.clone().requires_grad_()
+    score = measure(images)
+    assert score.requires_grad == measure.differentiable
+    score.sum().backward()
+    assert images.grad.isfinite().all()
+    assert (images.grad.flatten(1).norm(dim=1) > 0).all()
+    assert all(parameter.grad is None for parameter in encoder.parameters())
+
+
+@pytest.mark.parametrize("crops", [Views(count=1, noise=0), Views()], ids=["plain", "crops"])
+@pytest.mark.parametrize("name", PROBES)
+def test_three_steps_of_ascent_improve_the_reading(encoder, images, name, crops):
+    goal = Objective([Term(PROBES[name](encoder).aim(BRIEF))], crops)
+    better = 1 if goal.terms[0].measure.higher_is_better else -1
+    before, moved = goal.read(images)[name], images.clone()
+    for _ in range(3):
+        moved.requires_grad_()
+        loss = goal(moved, generators(2)).loss
+        gradient, = torch.autograd.grad(loss.sum(), moved)
+        moved = (moved - .01 * gradient / gradient.square().mean((1, 2, 3), keepdim=True).sqrt()).clamp(0, 1).detach()
+    assert (better * (goal.read(moved)[name] - before) > 0).all()
+
+
+@pytest.mark.parametrize("name", PROBES)
+def test_the_loss_and_the_reading_are_one_definition(encoder, images, name):
+    measure = PROBES[name](encoder).aim(BRIEF)
+    goal = Objective([Term(measure)], Views(count=1, noise=0))
+    read = goal.read(images)[name]
+    torch.testing.assert_close(read, measure(images))
+    sided = image.resize(images, encoder.side, "bilinear")
+    values = goal(sided, generators(2))
+    torch.testing.assert_close(values.terms[name], measure(sided), atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(values.loss, measure.loss(encoder(sided)), atol=1e-3, rtol=1e-3)
+
+
+def test_all_probes_of_an_encoder_share_one_pass_over_all_crops(encoder, images):
+    goal = objective.aim(BRIEF, encoder)
+    assert goal.names == list(PROBES)
+    batches, towers = [], []
+    handles = [encoder.register_forward_hook(lambda _, inputs, __: batches.append(len(inputs[0]))),
+               encoder.clip.visual.register_forward_hook(lambda _, inputs, __: towers.append(len(inputs[0])))]
+    values = goal(images, generators(2))
+    for handle in handles:
+        handle.remove()
+    assert batches == towers == [2 * 8]
+    assert values.loss.shape == (2,)
+    assert values.loss.dtype == torch.float32
+
+
+def test_two_encoders_take_a_pass_each(small_encoder, embedded_encoder, images):
+    measures = [PROBES["content"](encoder).aim(BRIEF) for encoder in (small_encoder, embedded_encoder, small_encoder)]
+    goal = Objective([Term(measure) for measure in measures], Views(count=2))
+    calls = []
+    handles = [encoder.register_forward_hook(lambda *_: calls.append(1)) for encoder in (small_encoder, embedded_encoder)]
+    values = goal(images, generators(2))
+    for handle in handles:
+        handle.remove()
+    assert len(calls) == 2
+    assert len(values.terms) == len(goal.read(images)) == 3
+    assert {lineage.weights for lineage in goal.lineages} == {small_encoder.fingerprint, embedded_encoder.fingerprint}
+    assert all(isinstance(lineage, Lineage) for lineage in goal.lineages)
+
+
+def test_an_image_does_not_depend_on_its_neighbours(small_encoder, images):
+    goal = objective.aim(BRIEF, small_encoder)
+    together, alone = goal(images, generators(2)), goal(images[1:], generators(2)[1:])
+    torch.testing.assert_close(together.loss[1:], alone.loss, atol=1e-4, rtol=1e-4)
+
+
+def test_an_image_with_nan_spoils_only_itself(small_encoder, images):
+    goal = objective.aim(BRIEF, small_encoder)
+    spoiled = images.clone()
+    spoiled[0, :, :5] = float("nan")
+    spoiled.requires_grad_()
+    loss = goal(spoiled, generators(2)).loss
+    gradient, = torch.autograd.grad(loss.sum(), spoiled)
+    assert loss.isnan().tolist() == [True, False]
+    assert gradient[0].isnan().any()
+    assert gradient[1].isfinite().all()
+    assert gradient[1].abs().sum() > 0
+    with pytest.raises(UserError, match="finite"):
+        goal.read(spoiled.detach())
+
+
+def test_weights_weigh_and_zero_only_watches(small_encoder, images):
+    measure = PROBES["content"](small_encoder).aim(BRIEF)
+    one, three, none = (Objective([Term(measure, weight)], Views(count=2))(images, generators(2)) for weight in (1., 3., 0.))
+    torch.testing.assert_close(three.loss, 3 * one.loss)
+    assert not none.loss.any()
+    assert torch.equal(none.terms["content"], one.terms["content"])
+
+
+def test_what_cannot_steer_is_refused(small_encoder, images):
+    with pytest.raises(UserError, match="nothing to steer by"):
+        objective.aim(Brief(), small_encoder)
+    measure = PROBES["content"](small_encoder).aim(BRIEF)
+    with pytest.raises(UserError, match="finite number"):
+        Objective([Term(measure, float("nan"))])
+    goal = Objective([Term(measure)])
+    with pytest.raises(UserError, match=r"\[0, 1\]"):
+        goal(images * 2 - 1, generators(2))
+    with pytest.raises(UserError, match="shape"):
+        goal(images[0], generators(1))
+    with pytest.raises(UserError, match="generator of its own"):
+        goal(images, generators(1))
