@@ -75,10 +75,10 @@ def main(
         chosen = rows[torch.multinomial(weights, batch_size, generator=generator).numpy()]
         pixels = views(data.batch(images, chosen, device), NETWORKS[name].side, generator, smallest=72)
         quarter = batch_size // 4
-        soft = damaged(pixels[:quarter], generator, autoencode)
+        soft = damaged(pixels[:quarter], generator)
         if autoencode is not None:  # the softness of the autoencoder is not damage: every generated image has it
             with torch.no_grad():
-                pixels[quarter : quarter + 16] = autoencode(pixels[quarter : quarter + 16])
+                pixels[quarter : quarter + 10] = autoencode(pixels[quarter : quarter + 10])
         broken, severity = corrupt(pixels[2 * quarter : 3 * quarter], generator)
         pixels = torch.cat([soft, pixels[quarter : 2 * quarter], broken, pixels[3 * quarter :]])
         known = torch.cat([torch.zeros(quarter), severity.cpu(), torch.zeros(batch_size - 3 * quarter)]).to(device)
