@@ -144,10 +144,10 @@ def styles() -> None:
 def models() -> None:
     """List the models in configs/models; a diffusers folder or a hub id works too."""
     from guide.pipelines import models
-    rows = [(key, entry.source, str(entry.size), str(entry.steps), f"{entry.guidance_scale:g}",
-             f"{entry.gpu_memory:g} GB" if entry.gpu_memory else "none needed", entry.licence) for key, entry in models().items()]
-    _list(("model", "source", "size", "steps", "guidance", "GPU memory", "licence"), rows)
-    for key, entry in models().items():
+    known = models()
+    _list(("model", "source", "size", "steps", "guidance", "licence"),
+          [(key, m.source, str(m.size), str(m.steps), f"{m.guidance_scale:g}", m.licence) for key, m in known.items()])
+    for key, entry in known.items():
         typer.echo(f"{key}: {entry.about}")
 
 

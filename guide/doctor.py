@@ -84,13 +84,15 @@ def _machine() -> Iterator[Check]:
         yield Check("accelerator", "mps" if torch.backends.mps.is_available() else "none, so that the processor does the work")
     largest = max((card.total_memory / 2**30 for card in graphics.values()), default=0.)
     for key, model in models().items():
-        yield Check(f"model {key}", fits(model.gpu_memory, memory, largest))
+        embedded = model.source == "embedded"
+        yield Check(f"model {key}", "runs on this processor" if embedded else fits(model.gpu_memory, memory, largest))
 
 
-def fits(needed: float | None, memory: float, graphics: float) -> str:
-    """Whether a model that needs `needed` GB of graphics memory runs here; all in GB."""
+def fits(needed: float, memory: float, graphics: float) -> str:
+    """Whether a model from a hub that needs `needed` GB of graphics memory (0: not measured) runs here; all in GB."""
     if not needed:
-        return "runs on this processor"
+        here = f"the largest here has {graphics:.0f} GB" if graphics else "there is none here, and a processor takes minutes or hours"
+        return f"made for a graphics card; how much memory it needs was not measured, {here}"
     if graphics >= needed:
         return f"runs on this graphics card (needs {needed:g} GB)"
     if memory >= 2 * needed:

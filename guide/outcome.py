@@ -19,7 +19,13 @@ from probes.report import Report
 if TYPE_CHECKING:
     from guide.run import Request
 
-READINGS = ("style_probability", "year", "verdict_style", "verdict_style_probability", "verdict_year")
+READINGS = {"reads as": "style_top", "P(style)": "style_probability", "year": "year", "verdict": "verdict_style",
+            "verdict P": "verdict_style_probability", "verdict year": "verdict_year"}
+
+
+def picture(folder: Path, seed: int, variant: str) -> Path:
+    """Where a picture of a run lies."""
+    return folder / f"seed-{seed:04d}-{variant}.png"
 
 
 @dataclass(frozen=True)
@@ -39,11 +45,12 @@ class Result:
     def table(self) -> Table:
         """A row per picture, the variants of a seed one below the other; P is of the styles that were asked for."""
         targets = {target for target in self.report.rows["style_target"] if target}
-        named = f"P({targets.pop()})" if len(targets) == 1 else "P(style)"
-        table = Table("seed", "", named, "year", "verdict", named, "year", box=box.SIMPLE)
+        readings = {name: column for name, column in READINGS.items() if not (targets and name == "reads as")}
+        asked = f"P({targets.pop()})" if targets else "P(style)"
+        table = Table("seed", "", *(asked if name == "P(style)" else name for name in readings), box=box.SIMPLE)
         for seed, rows in self.pairs().items():
             for row in rows:
-                table.add_row(str(seed) if row is rows[0] else "", row["variant"], *(said(row[column]) for column in READINGS))
+                table.add_row(str(seed) if row is rows[0] else "", row["variant"], *(said(row[column]) for column in readings.values()))
         return table
 
     def lines(self) -> list[str]:
@@ -70,11 +77,13 @@ class Result:
 
 def outcome(request: Request, variants: tuple[str, ...], device: str) -> Result:
     """Read the pictures of a finished run and write report.csv, report.json and sheet.png beside them."""
-    from guide.run import picture
     briefs = {seed: brief for brief, seeds in per_prompt(request.brief, request.seeds) for seed in seeds}
     subjects = [(briefs[seed], seed, variant) for seed in request.seeds for variant in variants]
     report = audit([picture(request.out, seed, variant) for _, seed, variant in subjects], intent=[brief for brief, _, _ in subjects],
                    encoder=request.encoder, judge=request.judge, steered_by=[request.encoder], device=device)
+    told = {"image": [Path(path).name for path in report.rows["image"]], "seed": [seed for _, seed, _ in subjects],
+            "variant": [variant for _, _, variant in subjects]}
+    report = Report(report.rows.assign(**told), report.summary)
     report.to_csv(request.out / "report.csv")
     report.to_json(request.out / "report.json")
     result = Result(request.out, request.out / "sheet.png", report, variants)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from guide import pipelines, png, record, strategies
 from guide.brief import Brief, learned, per_prompt
 from guide.guided import guided
-from guide.outcome import Result, outcome
+from guide.outcome import Result, outcome, picture
 from guide.seeds import generators
 from guide.strategies import Strategy, Unguided
 from probes import encoders, judge
@@ -134,7 +134,9 @@ def generate(request: Request, on_progress: Progress = lambda what, done, total:
         for seed, image in zip(seeds, images, strict=True):
             made = {"seed": seed, "variant": variant, "strategy": request.strategy if variant == "guided" else variant}
             said = png.described(brief, settings, **made, strength=variants[variant].strength, model=request.model, encoder=request.encoder)
-            png.save(image, picture(request.out, seed, variant), said | {"size": f"{image.shape[2]}x{image.shape[1]}"})
+            path = picture(request.out, seed, variant)
+            if not path.is_file():
+                png.save(image, path, said | {"size": f"{image.shape[2]}x{image.shape[1]}"})
         with (request.out / "trace.jsonl").open("a", encoding="utf-8") as lines:
             lines.writelines(json.dumps(record.plain({"variant": variant, "seeds": seeds, **step})) + "\n" for step in trace)
         now.costs = dict(Counter(now.costs) + Counter({f"{variant} {name}": value for name, value in costs.items()}))
@@ -182,10 +184,6 @@ def remarks(request: Request, pipeline, encoder: Encoder) -> list[str]:
     return lines
 
 
-def picture(folder: Path, seed: int, variant: str) -> Path:
-    return folder / f"seed-{seed:04d}-{variant}.png"
-
-
 def fingerprint(pipeline) -> str:
     """SHA-256 over the pipeline's weights: of tensors above a million entries every 97th, so that large models take seconds."""
     digest = sha256()
@@ -208,10 +206,10 @@ def _writable(folder: Path) -> None:
 
 
 def _missing(request: Request, variants: dict[str, Strategy]) -> Iterator[tuple[Brief, tuple[int, ...], str]]:
-    """(brief, seeds, variant) of each batch that has to be made still."""
+    """(brief, seeds, variant) of each batch of which a picture is missing: whole batches, so that going on changes no digit."""
     for brief, seeds in per_prompt(request.brief, request.seeds):
         for start in range(0, len(seeds), request.batch):
+            batch = seeds[start:start + request.batch]
             for variant in variants:
-                wanted = tuple(s for s in seeds[start:start + request.batch] if not picture(request.out, s, variant).is_file())
-                if wanted:
-                    yield brief, wanted, variant
+                if not all(picture(request.out, seed, variant).is_file() for seed in batch):
+                    yield brief, batch, variant

@@ -1,0 +1,75 @@
+"""`guide doctor`: the known answers are given, and a broken installation is told."""
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+import cli
+from guide import doctor
+
+MISSING = not (doctor.EMBEDDED["guide"] / "model_index.json").is_file()
+needs_weights = pytest.mark.skipif(MISSING, reason="the embedded pipeline is not in this checkout")
+
+
+@pytest.fixture(scope="module")
+def given() -> dict:
+    return doctor.answers()
+
+
+@pytest.fixture
+def known(given, tmp_path, monkeypatch):
+    """Known answers, written from the present weights; the models are not run again for each test."""
+    path = tmp_path / "known_answers.json"
+    monkeypatch.setattr(doctor, "answers", lambda: given)
+    monkeypatch.setattr(doctor, "ANSWERS", path)
+    doctor.write(path)
+    return path
+
+
+@needs_weights
+def test_the_weights_that_gave_the_answers_give_them_again(known):
+    checks = list(doctor.examine())
+    assert [check for check in checks if check.ok is False] == []
+    assert {"versions", "embedded weights", "tokens", *doctor.TOLERANCES} <= {check.name for check in checks if check.ok}
+
+
+@needs_weights
+@pytest.mark.parametrize("name", ["tokens", *doctor.TOLERANCES])
+def test_another_answer_is_told(known, name):
+    told = json.loads(known.read_text(encoding="utf-8"))
+    told[name] = {} if name == "tokens" else [value + 2 * doctor.TOLERANCES[name] for value in told[name]]
+    known.write_text(json.dumps(told), encoding="utf-8")
+    assert [check.name for check in doctor.examine() if check.ok is False] == [name]
+
+
+@needs_weights
+def test_changed_and_missing_files_are_named(known):
+    told = json.loads(known.read_text(encoding="utf-8"))
+    changed = next(name for name in told["sha256"] if name.endswith(".safetensors"))
+    told["sha256"] |= {changed: "0" * 64, "guide/embedded/lost.safetensors": "0" * 64}
+    known.write_text(json.dumps(told), encoding="utf-8")
+    failed = [check.found for check in doctor.examine() if check.ok is False]
+    assert any(changed in found and "differ" in found for found in failed)
+    assert any("lost.safetensors" in found and "missing" in found for found in failed)
+
+
+@needs_weights
+def test_a_broken_installation_is_exit_code_two(known):
+    known.write_text(json.dumps({**json.loads(known.read_text(encoding="utf-8")), "year": [0., 0.]}), encoding="utf-8")
+    done = CliRunner().invoke(cli.app, ["doctor"])
+    assert done.exit_code == 2
+    assert "FAIL  year" in done.output
+    assert "Traceback" not in done.output
+
+
+@pytest.mark.skipif(not doctor.ANSWERS.is_file(), reason="the known answers are not in this checkout")
+def test_the_answers_that_ship_are_given_here():
+    assert [check for check in doctor.examine() if check.ok is False] == []
+
+
+@pytest.mark.parametrize(("needed", "memory", "graphics", "told"), [
+    (0, 16, 0, "not measured"), (8, 16, 24, "runs on this graphics card"), (8, 32, 0, "fits this machine's memory"),
+    (24, 16, 8, "not here"), (0, 16, 24, "24 GB"),
+])
+def test_what_fits(needed, memory, graphics, told):
+    assert told in doctor.fits(needed, memory, graphics)
