@@ -18,7 +18,7 @@ TOWERS = {
     "resnet": {"layers": [1, 1, 1, 1], "width": 16, "head_width": 32},
     "vit": {"layers": 2, "width": 64, "head_width": 32, "patch_size": 16},
 }
-torch.set_num_threads(2)
+torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 2)))
 
 
 @pytest.fixture(scope="session")
