@@ -45,9 +45,9 @@ def compare(
         raise UserError("No style is named; write them as --styles baroque,ukiyo-e, and `guide styles` lists them.")
     settings = request.settings()
     resolved = record.plain(request) | record.plain({"settings": settings, "strategies": chosen, "styles": list(briefs)})
-    before = record.earlier(request.out, resolved)
+    before = record.earlier(request.out, resolved) if any(request.out.glob("*/seed-*.png")) else None
     now = record.Record(resolved, command=request.command or record.typed(), kind="compare", seeds=request.seeds)
-    now.write(request.out / "record.json")
+    (before or now).write(request.out / "record.json")  # a folder that cannot be written is found out before the work
     on_progress("loading", 0, 0)
     now.device, encoder, pipeline, verdict = opened(request)
     now.weights = {"pipeline": fingerprint(pipeline), "encoder": encoder.fingerprint, "verdict": verdict.lineage.weights}
@@ -73,13 +73,13 @@ def compare(
             made = {"seed": seed, "variant": name, "strategy": name, "strength": chosen[name].strength, "model": request.model}
             spent = {"seconds": costs["seconds"] / len(seeds), "denoiser": costs["denoiser"]}
             said = png.described(brief, settings, **made, encoder=request.encoder, **spent)
-            png.save(image, picture(request.out / key, seed, name), said)
+            png.save(image, picture(request.out / key, seed, name), said | {"size": f"{image.shape[2]}x{image.shape[1]}"})
         now.write(request.out / "record.json")
     on_progress("reading the pictures", total, total)
     comparison = _read(request, briefs, list(chosen), verdict, now.device)
     comparison.report.to_csv(request.out / "results.csv")
     comparison.report.to_json(request.out / "results.json")
-    _sheet(request, briefs, comparison)
+    _sheet(request, briefs, chosen, comparison)
     rows = comparison.report.rows
     now.costs = {f"{name} {cost}": float(rows.loc[rows.variant == name, cost].sum()) for name in chosen for cost in COSTS}
     now.notes += comparison.notes
@@ -140,16 +140,21 @@ def _apart(path: Path, baseline: Path, verdict: Judge, device: str, with_lpips: 
     return found | ({"lpips": distance.lpips(device)(a, b).item()} if with_lpips else {})
 
 
-def _sheet(request: Request, briefs: dict[str, Brief], comparison: Comparison) -> None:
+def _sheet(request: Request, briefs: dict[str, Brief], chosen: dict[str, Strategy], comparison: Comparison) -> None:
     rows, seeds = comparison.report.rows, request.seeds[:SHOWN]
     found = {(row["style_target"], row["seed"], row["variant"]): row for row in rows.to_dict("records")}
 
     def cell(key: str, seed: int, name: str) -> sheet.Cell:
-        row = found[key, seed, name]
-        subject = f"{seed}: {row['prompt']}" if row["prompt"] else f"seed {seed}"
-        return sheet.Cell(to_pil(load(request.out / row["image"])), (subject, *caption(row)))
+        reading = found[key, seed, name]
+        subject = f"{seed}: {reading['prompt']}" if reading["prompt"] else f"seed {seed}"
+        return sheet.Cell(to_pil(load(request.out / reading["image"])), (subject, *caption(reading)))
 
     names = comparison.strategies
-    blocks = [sheet.Block(key, tuple(sheet.Row(name, tuple(cell(key, seed, name) for seed in seeds)) for name in names)) for key in briefs]
+    strengths = {name: f"strength {chosen[name].strength:g}" if chosen[name].strength else "" for name in names}
+
+    def row(key: str, name: str) -> sheet.Row:
+        return sheet.Row(name, tuple(cell(key, seed, name) for seed in seeds), strengths[name])
+
+    blocks = [sheet.Block(key, tuple(row(key, name) for name in names)) for key in briefs]
     left_out = f"; seeds {seeds[0]}-{seeds[-1]} of {len(request.seeds)}" if len(seeds) < len(request.seeds) else ""
     sheet.save(request.out / "sheet.png", " and ".join(names) + " at the same seeds" + left_out, blocks, request.command)

@@ -56,8 +56,10 @@ class Comparison:
         scopes = {style: rows[rows["style_target"] == style] for style in styles} | ({ALL: rows} if len(styles) > 1 else {})
         effects = tuple(effect(style, part, name, strategies[0], recall) for style, part in scopes.items() for name in strategies)
         methods = dict.fromkeys(gain.method for e in effects if (gain := e.differences.get("guide_gain")))
-        notes = [*notes, *(f"Intervals (95 %): {method}." for method in methods)]
-        found = Report(rows, summary | {"baseline": strategies[0], "effects": plain(effects), "notes": notes})
+        trust = [f"Reliability of {name}: {sentence}" for name, sentence in summary.get("reliability", {}).items()]
+        notes = [*notes, *(f"Intervals (95 %): {method}." for method in methods), *trust]
+        read = {name: summary.get(name) for name in ("images", "read", "encoder", "judge", "reliability")}
+        found = Report(rows, read | {"baseline": strategies[0], "effects": plain(effects), "notes": notes})
         return cls(found, tuple(strategies), effects, tuple(notes))
 
     def table(self) -> Group:
@@ -81,14 +83,14 @@ class Comparison:
 def effect(style: str, rows: pd.DataFrame, strategy: str, baseline: str, recall: Mapping[str, float]) -> Effect:
     """One strategy against the baseline, both at the same style, prompt and seed; clusters are (style, prompt)."""
     keys = ["style_target", "prompt", "seed"]
-    own, base = (rows[rows["variant"] == name].set_index(keys) for name in (strategy, baseline))
+    own, base = (rows[rows["variant"] == name] for name in (strategy, baseline))
     means = {name: float(own[name].astype(float).mean()) if name in own else float("nan") for name in MEANS}
     recalls = [recall.get(name) for name in dict.fromkeys(rows["style_target"])]
     known = sum(recalls) / len(recalls) if None not in recalls else None
     if strategy == baseline:
         return Effect(style, strategy, len(own), means, known, {}, None)
-    pairs = own.join(base, how="inner", rsuffix="_baseline")
-    prompts = [key[:2] for key in pairs.index]
+    pairs = own.merge(base, on=keys, suffixes=("", "_baseline"))
+    prompts = list(zip(pairs["style_target"], pairs["prompt"], strict=True))
     values = {name: (pairs[column].astype(float) - pairs[f"{column}_baseline"].astype(float)).to_numpy() for name, column in PAIRED.items()}
     differences = {name: mean_difference(value, prompts) for name, value in values.items()}
     transfer = ratio(values["verdict_gain"], values["guide_gain"], prompts)

@@ -66,7 +66,7 @@ def _ssim(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 def feature_distance(features_a: Tensor, features_b: Tensor) -> Tensor:
     """(n,) 1 - cosine of a judge's features, 0 (same) to 2. A distance in that judge's eyes, not a perceptual one."""
-    return 1 - F.cosine_similarity(features_a, features_b, dim=-1)
+    return (1 - F.cosine_similarity(features_a, features_b, dim=-1)).clamp(min=0)
 
 
 def lpips_missing() -> str:
@@ -75,10 +75,10 @@ def lpips_missing() -> str:
         return "the package lpips is not installed"
     trunk = _trunk()
     if not trunk.is_file():
-        return f"the trunk weights {trunk.name} are not in torch's cache ({trunk.parent})"
+        return f"the trunk weights {trunk.name} are not in torch's cache of checkpoints"
     wanted = trunk.stem.rsplit("-", 1)[-1]
     found = hashlib.sha256(trunk.read_bytes()).hexdigest()
-    return "" if found.startswith(wanted) else f"the trunk weights {trunk} are damaged (checksum {found[:8]}, not {wanted})"
+    return "" if found.startswith(wanted) else f"the trunk weights {trunk.name} are damaged (checksum {found[:8]}, not {wanted})"
 
 
 @lru_cache(maxsize=2)
