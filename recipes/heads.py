@@ -6,6 +6,7 @@ Weights come from guide-split artists; temperatures and the year recalibration f
 from the other half or, where nothing was fitted, from all of them.
 """
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -17,10 +18,10 @@ import typer
 from diffusers import AutoencoderTiny
 from rich.progress import track
 from safetensors.torch import save_file
-from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 from torch.nn import functional as F
 
+from probes.calibration import monotone
 from probes.judges import GENRES, STYLES
 from recipes import data, options
 from recipes.captions import ADJECTIVES
@@ -104,6 +105,7 @@ def main(folder: options.Data, work: options.Work = Path("work"), device: option
     half = artist_halves(tested["artist"])
     out = work / "heads"
     out.mkdir(parents=True, exist_ok=True)
+    encoder = hashlib.sha256((source / "open_clip_model.safetensors").read_bytes()).hexdigest()
 
     text = prompts(clip, tokenizer, [words(style) for style in STYLES], device)
     labels = pd.Categorical(table["style"], STYLES).codes
@@ -125,6 +127,7 @@ def main(folder: options.Data, work: options.Work = Path("work"), device: option
     (out / "style.json").write_text(
         json.dumps(
             {
+                "encoder": encoder,
                 "labels": list(STYLES),
                 "temperature": temperature,
                 "reliability": reliability,
@@ -141,10 +144,7 @@ def main(folder: options.Data, work: options.Work = Path("work"), device: option
     raw = softmax(held @ weight.T + bias) @ CENTRES
     years_test, dated_test = years[test], ~np.isnan(years[test])
     fit = dated_test & half
-    # Recalibrated as truth given reading, on artists of the other half; stretched so that the ends stay reachable.
-    x = np.linspace(raw.min(), raw.max(), 24)
-    y = IsotonicRegression(out_of_bounds="clip").fit(raw[fit], years_test[fit]).predict(x)
-    y = np.maximum.accumulate(y + np.linspace(0, 1e-2, len(y)))
+    x, y = monotone(raw[fit], years_test[fit])
     other = dated_test & ~half
     figures = year_figures(np.interp(raw[other], x, y), years_test[other], tested["artist"][other])
     figures["before recalibration"] = year_figures(raw[other], years_test[other], tested["artist"][other])
@@ -160,7 +160,9 @@ def main(folder: options.Data, work: options.Work = Path("work"), device: option
         f"(95 % over artists {figures['interval'][0]:.0f}-{figures['interval'][1]:.0f}; guessing the median errs "
         f"{figures['mae_of_median']:.0f}), rank correlation {figures['spearman']:.2f}"
     )
-    (out / "period.json").write_text(json.dumps({"temperature": 1.0, "reliability": reliability, "metrics": figures}, indent=1))
+    (out / "period.json").write_text(
+        json.dumps({"encoder": encoder, "temperature": 1.0, "reliability": reliability, "metrics": figures}, indent=1)
+    )
 
     genre_text = prompts(clip, tokenizer, [[GENRE_WORDS[genre]] for genre in GENRES], device)
     genre_labels = pd.Categorical(tested["genre"], GENRES).codes

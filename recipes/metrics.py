@@ -7,7 +7,8 @@ import pandas as pd
 import torch
 from scipy.stats import spearmanr
 from sklearn.metrics import balanced_accuracy_score, recall_score
-from torch.nn import functional as F
+
+from probes.calibration import calibration_error, temperature
 
 
 def artist_halves(artists: pd.Series) -> np.ndarray:
@@ -18,19 +19,8 @@ def artist_halves(artists: pd.Series) -> np.ndarray:
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature that minimises the likelihood loss (arXiv:1706.04599), by a search over its logarithm."""
-    x, y = torch.from_numpy(np.asarray(logits, np.float32)), torch.from_numpy(np.asarray(labels, np.int64))
-    grid = torch.logspace(-1, 1, 161)
-    return float(grid[torch.stack([F.cross_entropy(x / t, y) for t in grid]).argmin()])
-
-
-def ece(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
-    """Expected calibration error of the top class."""
-    confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
-    place = np.minimum((confidence * bins).astype(int), bins - 1)
-    return float(
-        sum(abs(confidence[place == b].mean() - right[place == b].mean()) * (place == b).mean() for b in range(bins) if (place == b).any())
-    )
+    """The temperature of a head (`probes.calibration`), from arrays."""
+    return temperature(torch.from_numpy(np.asarray(logits, np.float32)), torch.from_numpy(np.asarray(labels, np.int64)))
 
 
 def over_artists(artists: pd.Series, measure, draws: int = 300) -> tuple[float, float]:
@@ -57,7 +47,7 @@ def style_figures(probabilities: np.ndarray, labels: np.ndarray, artists: pd.Ser
         "accuracy": float((guess == labels).mean()),
         "balanced_accuracy": float(balanced_accuracy_score(labels, guess)),
         "interval": interval,
-        "ece": ece(probabilities, labels),
+        "ece": calibration_error(torch.from_numpy(probabilities), torch.from_numpy(labels.astype(np.int64))),
         "recall": {name: round(float(value), 3) for name, value in zip(names, recall, strict=True)},
     }
 
