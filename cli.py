@@ -238,12 +238,11 @@ def _progress(quiet: bool) -> Iterator[tuple]:
         yield lambda what, done, total: None, lambda line: typer.echo(line, err=True)
         return
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeElapsedColumn(),
-               TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("loading", total=None)
-        yield (lambda what, done, total: bar.update(task, description=what, completed=done, total=total)), bar.console.print
+        yield (lambda what, done, total: bar.update(task, description=what, completed=done, total=total or None)), bar.console.print
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -40,12 +39,15 @@ def test_generate_has_the_options_it_promises():
     assert [name for name in wanted if f"--{name}" not in shown] == []
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="processor time of child processes is not counted there")
 def test_help_answers_at_once():
-    """The best of five, since other work on the machine is no fault of ours."""
+    """In processor time, the best of five, since other work on the machine is no fault of ours."""
     def seconds() -> float:
-        start = time.perf_counter()
+        import resource
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([sys.executable, "-m", "cli", "--help"], cwd=ROOT, check=True, capture_output=True)
-        return time.perf_counter() - start
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     assert min(seconds() for _ in range(5)) < .3
 
 
