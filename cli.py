@@ -19,7 +19,7 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except UserError as error:
-            typer.secho(f"Error: {error}", fg="red", err=True)
+            typer.secho("Error: " + " ".join(str(error).split()), fg="red", err=True)
             raise typer.Exit(2) from None
         except KeyboardInterrupt as interruption:
             typer.secho(str(interruption) or "Interrupted.", fg="yellow", err=True)
