@@ -34,18 +34,19 @@ def guided(pipeline, objective, strategy: Strategy, *, seeds: Sequence[int] | No
         with guided(pipeline, objective, strategy, seeds=seeds) as run:
             images = pipeline(prompt, generator=generators(seeds)).images
 
-    It stands in for `pipeline.scheduler.step` and listens to the denoiser; both, and whether weights take gradients, are as before afterwards,
-    after an exception too. A strength of 0 changes no bit.
+    It stands in for `pipeline.scheduler.step` and listens to the denoiser; both, and whether weights take gradients, are as before
+    afterwards, after an exception too. A strength of 0 changes no bit.
 
-    `objective(images, generators)` returns `.loss` (n,), lower is better, and `.terms`, a dict of (n,); it sees images (n, 3, h, w) in [0, 1]
-    in float32. `seeds`: one per image, for the views; without them each image's own starting latents seed its views. `judge` is watched, never
-    followed. `tiny`: a cheaper decoder of the same latents. `on_step` receives each row of the trace as it is written.
+    `objective(images, generators)` returns `.loss` (n,), lower is better, and `.terms`, a dict of (n,); it sees images (n, 3, h, w) in
+    [0, 1] in float32. `seeds`: one per image, for the views; without them each image's own starting latents seed its views. `judge` is
+    watched, never followed. `tiny`: a cheaper decoder of the same latents. `on_step` receives each row of the trace as it is written.
     """
     guidance = _Guidance(pipeline, objective, strategy, seeds, judge, tiny, on_step)
     began = time.perf_counter()
     with ExitStack() as stack:
         modules = [part for part in (*getattr(pipeline, "components", {}).values(), tiny) if isinstance(part, nn.Module)]
-        stack.enter_context(_frozen(modules))
+        # Frozen weights can make a half-precision kernel round otherwise, so the plain pipeline keeps its own.
+        stack.enter_context(_frozen(modules if strategy.strength else ()))
         stack.enter_context(guidance.recorder)
         stack.enter_context(_standing_in(pipeline.scheduler, guidance.step))
         try:
@@ -161,7 +162,7 @@ class _Guidance:
     def _ask(self, calls: list[replay.Call], t, x: Tensor, output: Tensor) -> tuple[Outcome, Step]:
         """Runs the strategy outside of inference mode, where gradients vanish in silence, on copies that know no gradient."""
         self.watched = None
-        with torch.inference_mode(False), torch.no_grad():
+        with torch.inference_mode(False), torch.enable_grad():
             precise = torch.promote_types(x.dtype, torch.float32)
             # Schedulers of models that predict a variance too hold it in further channels.
             whole, x, output = output, x.detach().clone().to(precise), output.detach()[:, :x.shape[1]].clone().to(precise)
@@ -213,7 +214,8 @@ class _Guidance:
             values = self.objective(pixels, self.generators)
             self.run.calls["encoder"] += 1
             if values.loss.shape != pixels.shape[:1] or not values.loss.requires_grad:
-                raise UserError(f"The objective has to return one loss per image that depends on the images; it returned {_told(values.loss)}.")
+                raise UserError("The objective has to return one loss per image that depends on the images; "
+                                f"it returned {_told(values.loss)}.")
             (slope,) = torch.autograd.grad(values.loss.sum(), pixels)
             size = slope.flatten(1).pow(2).mean(1).sqrt().view(-1, 1, 1, 1)
             unit = torch.where(size > 0, size, 1.)
@@ -222,7 +224,8 @@ class _Guidance:
         if self.judge is not None:
             self.watched = self._watch(pixels.detach())
         usable = finite & direction.isfinite().flatten(1).all(1)
-        return Ascent(direction, usable, values.loss.detach(), {name: term.detach() for name, term in values.terms.items()}, pixels.detach())
+        terms = {name: term.detach() for name, term in values.terms.items()}
+        return Ascent(direction, usable, values.loss.detach(), terms, pixels.detach())
 
     def _watch(self, images: Tensor) -> dict[str, list]:
         opinion = self.judge(images)
@@ -253,8 +256,8 @@ def _refuse_offloading(module: Any) -> None:
         hooks = getattr(getattr(part, "_hf_hook", None), "hooks", (getattr(part, "_hf_hook", None),))
         groups = getattr(getattr(part, "_diffusers_hook", None), "hooks", {})
         if any(getattr(hook, "offload", False) for hook in hooks) or any("group_offloading" in name for name in groups):
-            raise UserError("Sequential or group offloading takes weights away between forward and backward pass, which makes gradients wrong; "
-                            "use pipeline.enable_model_cpu_offload() instead.")
+            raise UserError("Sequential or group offloading takes weights away between forward and backward pass, which makes gradients "
+                            "wrong; use pipeline.enable_model_cpu_offload() instead.")
 
 
 def _finite(value: float) -> float | None:

@@ -40,7 +40,7 @@ def models() -> dict[str, Model]:
 
 
 def find(name: str) -> Model:
-    """The model that a name, a folder or a hub id means; what configs/models does not list gets plain settings. UserError for none of them."""
+    """The model that a name, a folder or a hub id means; what configs/models does not list gets plain settings. UserError for no such."""
     folder = Path(name).expanduser()
     if (folder / "model_index.json").is_file():
         return Model(source=str(folder), about="a local folder", licence="unverified", steps=30, guidance_scale=5., size=0, key=name)
@@ -49,9 +49,9 @@ def find(name: str) -> Model:
     if listed:
         return listed
     if folder.is_dir():
-        raise UserError(f"The folder {name} holds no diffusers pipeline: model_index.json is missing; save one there with save_pretrained().")
+        raise UserError(f"The folder {name} holds no diffusers pipeline: model_index.json is missing; write one with save_pretrained().")
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
-        return Model(source=name, about="a model of the Hugging Face hub", licence="unverified", steps=30, guidance_scale=5., size=0, key=name)
+        return Model(source=name, about="a model of the hub", licence="unverified", steps=30, guidance_scale=5., size=0, key=name)
     return lookup(entries, name, "model")
 
 
@@ -66,7 +66,7 @@ def load(name: str = "embedded", device: str = "cpu", dtype=None):
     model = find(name)
     dtype = _dtype(dtype or ("float32" if torch.device(device).type == "cpu" else model.dtype))
     if model.source == "embedded" and not (EMBEDDED / "model_index.json").is_file():
-        raise UserError("The embedded pipeline is missing from guide/embedded; install the package again or check the repository out completely.")
+        raise UserError("The embedded pipeline is missing from guide/embedded; install the package again or check out all files.")
     options = {"variant": model.variant} if model.variant else {}
     source = EMBEDDED if model.source == "embedded" else model.source
     pipeline = _fetched(model, lambda: DiffusionPipeline.from_pretrained(source, revision=model.revision, dtype=dtype, **options))

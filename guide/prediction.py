@@ -1,5 +1,6 @@
 """One adapter for every scheduler: noise levels `x_t = a * x0 + b * noise` and the clean estimate `x0 = p * x_t + q * model_output`."""
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -41,7 +42,7 @@ def closed_form(prediction: str, a: float, b: float) -> tuple[float, float]:
         return a / (a * a + b * b), -b / math.hypot(a, b)
     if prediction == "flow_prediction":
         return 1., -b
-    raise UserError(f"Guidance does not know the prediction type {prediction!r}; it knows epsilon, v_prediction, sample and flow_prediction.")
+    raise UserError(f"Guidance does not know the prediction {prediction!r}; it knows epsilon, v_prediction, sample and flow_prediction.")
 
 
 def prediction_type(scheduler) -> str:
@@ -118,15 +119,15 @@ def responses(scheduler) -> list[float]:
         return [1.] * len(scheduler.timesteps)
     if type(scheduler).__name__ in RENEWS_NOISE:
         return [after[0] for after in pairs[1:]]
-    moved = [after[0] - after[1] * a / b if b else 1. for (a, b), after in zip(pairs, pairs[1:], strict=False)]
+    moved = [after[0] - after[1] * a / b if b else 1. for (a, b), after in pairwise(pairs)]
     return [max(response, 1e-3) for response in moved]
 
 
 def _known(scheduler) -> str:
     kind = family(scheduler)
     if kind is None:
-        raise UserError(f"Guidance does not know the scheduler {type(scheduler).__name__}; set pipeline.scheduler to DDIM, Euler, DPM-Solver or "
-                        "another of those listed in guide/prediction.py.")
+        raise UserError(f"Guidance does not know the scheduler {type(scheduler).__name__}; set pipeline.scheduler to DDIM, Euler, "
+                        "DPM-Solver or another of those listed in guide/prediction.py.")
     return kind
 
 

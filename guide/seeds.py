@@ -22,7 +22,7 @@ def view_generators(seeds: Sequence[int]) -> list[torch.Generator]:
 
 
 def seeds_of(latents: Tensor) -> list[int]:
-    """A seed per image from the bits of its starting latents (n, ...): where none was given, image k still depends on its own noise alone."""
+    """A seed per image from the bits of its starting latents (n, ...): with none given, image k still depends on its own noise alone."""
     return [_digest(b"latents", row.detach().float().cpu().numpy().tobytes()) for row in latents]
 
 

@@ -12,9 +12,7 @@ import torch
 from diffusers import (
     AutoencoderKL,
     AutoencoderTiny,
-    DDIMScheduler,
     DDPMPipeline,
-    EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
     FluxPipeline,
     FluxTransformer2DModel,
@@ -28,6 +26,7 @@ from diffusers import (
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer, T5Config, T5EncoderModel
 
+SIDE = 16
 BETAS = {"beta_start": .00085, "beta_end": .012, "beta_schedule": "scaled_linear"}
 
 
@@ -50,7 +49,7 @@ def text_encoder(projection: bool = False):
 
 
 def autoencoder(**options) -> AutoencoderKL:
-    return AutoencoderKL(block_out_channels=[32, 64], in_channels=3, out_channels=3, down_block_types=["DownEncoderBlock2D"] * 2,
+    return AutoencoderKL(block_out_channels=[16, 32], in_channels=3, out_channels=3, down_block_types=["DownEncoderBlock2D"] * 2,
                          up_block_types=["UpDecoderBlock2D"] * 2, latent_channels=4, norm_num_groups=8, **options)
 
 
@@ -74,21 +73,22 @@ def scheduler(name: str = "DDIMScheduler", prediction: str = "epsilon", **option
 
 def sd(prediction: str = "epsilon", schedule: str = "DDIMScheduler", **options) -> StableDiffusionPipeline:
     torch.manual_seed(0)
-    unet = UNet2DConditionModel(block_out_channels=(32, 64), layers_per_block=1, sample_size=16, in_channels=4, out_channels=4,
-                                down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-                                cross_attention_dim=32, norm_num_groups=8)
+    unet = UNet2DConditionModel(
+        block_out_channels=(16, 32), layers_per_block=1, sample_size=8, in_channels=4, out_channels=4, norm_num_groups=8,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=32)
     return ready(StableDiffusionPipeline(
-        vae=autoencoder(), text_encoder=text_encoder(), tokenizer=tokenizer(), unet=unet, scheduler=scheduler(schedule, prediction, **options),
-        safety_checker=None, feature_extractor=None, requires_safety_checker=False))
+        vae=autoencoder(), text_encoder=text_encoder(), tokenizer=tokenizer(), unet=unet, safety_checker=None, feature_extractor=None,
+        scheduler=scheduler(schedule, prediction, **options), requires_safety_checker=False))
 
 
 def sdxl(schedule: str = "EulerDiscreteScheduler", **options) -> StableDiffusionXLPipeline:
     torch.manual_seed(0)
-    unet = UNet2DConditionModel(block_out_channels=(32, 64), layers_per_block=2, sample_size=16, in_channels=4, out_channels=4,
-                                down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-                                attention_head_dim=(2, 4), use_linear_projection=True, addition_embed_type="text_time",
-                                addition_time_embed_dim=8, transformer_layers_per_block=(1, 2), projection_class_embeddings_input_dim=80,
-                                cross_attention_dim=64, norm_num_groups=8)
+    unet = UNet2DConditionModel(
+        block_out_channels=(16, 32), layers_per_block=1, sample_size=8, in_channels=4, out_channels=4, norm_num_groups=8,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        attention_head_dim=(2, 4), use_linear_projection=True, addition_embed_type="text_time", addition_time_embed_dim=8, transformer_layers_per_block=(1, 2),
+        projection_class_embeddings_input_dim=80, cross_attention_dim=64)
     return ready(StableDiffusionXLPipeline(
         vae=autoencoder(), text_encoder=text_encoder(), text_encoder_2=text_encoder(True), tokenizer=tokenizer(), tokenizer_2=tokenizer(),
         unet=unet, scheduler=scheduler(schedule, **options), add_watermarker=False))
@@ -96,25 +96,27 @@ def sdxl(schedule: str = "EulerDiscreteScheduler", **options) -> StableDiffusion
 
 def sd3() -> StableDiffusion3Pipeline:
     torch.manual_seed(0)
-    transformer = SD3Transformer2DModel(sample_size=16, patch_size=1, in_channels=4, num_layers=1, attention_head_dim=8, num_attention_heads=4,
-                                        caption_projection_dim=32, joint_attention_dim=64, pooled_projection_dim=64, out_channels=4)
+    transformer = SD3Transformer2DModel(
+        sample_size=8, patch_size=1, in_channels=4, num_layers=1, attention_head_dim=8, num_attention_heads=4, caption_projection_dim=32,
+        joint_attention_dim=64, pooled_projection_dim=64, out_channels=4)
     return ready(StableDiffusion3Pipeline(
-        transformer=transformer, vae=autoencoder(use_quant_conv=False, use_post_quant_conv=False, shift_factor=.0609, scaling_factor=1.5),
-        text_encoder=text_encoder(True), text_encoder_2=text_encoder(True), text_encoder_3=None, tokenizer=tokenizer(), tokenizer_2=tokenizer(),
-        tokenizer_3=None, scheduler=FlowMatchEulerDiscreteScheduler()))
+        transformer=transformer, vae=flow_autoencoder(), text_encoder=text_encoder(True), text_encoder_2=text_encoder(True),
+        text_encoder_3=None, tokenizer=tokenizer(), tokenizer_2=tokenizer(), tokenizer_3=None, scheduler=FlowMatchEulerDiscreteScheduler()))
 
 
 def flux() -> FluxPipeline:
     torch.manual_seed(0)
-    transformer = FluxTransformer2DModel(patch_size=1, in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16,
-                                         num_attention_heads=2, joint_attention_dim=32, pooled_projection_dim=32, axes_dims_rope=[4, 4, 8],
-                                         guidance_embeds=True)
-    second = T5EncoderModel(T5Config(vocab_size=len(tokenizer()), d_model=32, d_ff=37, num_layers=1, num_heads=4, d_kv=8,
-                                     is_encoder_decoder=False))
+    transformer = FluxTransformer2DModel(
+        patch_size=1, in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,
+        joint_attention_dim=32, pooled_projection_dim=32, axes_dims_rope=[4, 4, 8], guidance_embeds=True)
+    t5 = T5Config(vocab_size=len(tokenizer()), d_model=32, d_ff=37, num_layers=1, num_heads=4, d_kv=8, is_encoder_decoder=False)
     return ready(FluxPipeline(
-        scheduler=FlowMatchEulerDiscreteScheduler(), text_encoder=text_encoder(), tokenizer=tokenizer(), text_encoder_2=second,
-        tokenizer_2=tokenizer(), transformer=transformer,
-        vae=autoencoder(use_quant_conv=False, use_post_quant_conv=False, shift_factor=.0609, scaling_factor=1.5)))
+        scheduler=FlowMatchEulerDiscreteScheduler(), text_encoder=text_encoder(), tokenizer=tokenizer(), text_encoder_2=T5EncoderModel(t5),
+        tokenizer_2=tokenizer(), transformer=transformer, vae=flow_autoencoder()))
+
+
+def flow_autoencoder() -> AutoencoderKL:
+    return autoencoder(use_quant_conv=False, use_post_quant_conv=False, shift_factor=.0609, scaling_factor=1.5)
 
 
 def pixels() -> DDPMPipeline:
@@ -169,7 +171,9 @@ class Warmth:
 
     def __call__(self, images: Tensor, generators: list[torch.Generator]) -> Values:
         self.calls += 1
-        assert images.dtype == torch.float32 and 0 <= images.min() and images.max() <= 1
+        assert images.dtype == torch.float32
+        assert images.min() >= 0
+        assert images.max() <= 1
         noise = torch.stack([torch.randn(images.shape[1:], generator=generator) for generator in generators])
         seen = images + self.noise * noise.to(images.device)
         colour = (seen.mean((2, 3)) - torch.tensor([.9, .2, .1], device=images.device)).pow(2).sum(1)
@@ -177,9 +181,9 @@ class Warmth:
         return Values(colour + texture, {"colour": colour, "texture": texture})
 
 
-def call(pipeline, seeds=(1, 2), steps: int = 4, prompts=None, **arguments) -> Tensor:
+def call(pipeline, seeds=(1, 2), steps: int = 3, prompts=None, **arguments) -> Tensor:
     """Images (n, 3, h, w) of the seeds, one prompt each."""
     prompts = prompts or [f"a painting, {'ab'[seed % 2] * 3}" for seed in seeds]
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    size = {} if "image" in arguments else {"height": 32, "width": 32}
+    size = {} if "image" in arguments else {"height": SIDE, "width": SIDE}
     return pipeline(prompt=prompts, num_inference_steps=steps, generator=generators, output_type="pt", **size, **arguments).images

@@ -34,7 +34,8 @@ def load(name: str, **overrides: Any) -> Strategy:
     """The strategy of a preset; overrides that are None count as not given. UserError for an unknown name or field."""
     preset = lookup(presets(), name, "strategy")
     if preset.strategy not in STRATEGIES:
-        raise UserError(f"configs/strategies/{preset.key}.toml names the strategy {preset.strategy!r}{offer(list(STRATEGIES), complete=True)}.")
+        raise UserError(f"configs/strategies/{preset.key}.toml names no strategy with {preset.strategy!r}"
+                        f"{offer(list(STRATEGIES), complete=True)}.")
     cls = STRATEGIES[preset.strategy]
     settings = preset.settings | {key: value for key, value in overrides.items() if value is not None}
     known = [f.name for f in fields(cls)]

@@ -1,7 +1,7 @@
 """Guidance in clean-image space: the gradient is taken at the clean estimate, not through the denoiser (after MPGD, arXiv:2311.16424)."""
 import math
 from dataclasses import dataclass
-from typing import Any
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -64,7 +64,7 @@ class CleanImage(Strategy):
 
 def share_of_clean(steps: int) -> float:
     """SHARE_OF_CLEAN for a run of `steps`."""
-    for (low, share), (high, higher) in zip(SHARE_OF_CLEAN, SHARE_OF_CLEAN[1:], strict=False):
+    for (low, share), (high, higher) in pairwise(SHARE_OF_CLEAN):
         if steps <= high:
             return share + (higher - share) * math.log(max(steps, low) / low) / math.log(high / low)
     return SHARE_OF_CLEAN[-1][1]

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal
 
-import torch
 from torch import Tensor
 
 from guide.replay import Combination
@@ -23,7 +22,7 @@ def per_image(values: Tensor, like: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Ascent:
-    """The way down the objective's loss at one clean estimate. `direction` (n, ...) is minus the gradient; `usable` (n,) tells where it is finite."""
+    """The way down the objective's loss at one clean estimate: `direction` (n, ...) is minus the gradient, `usable` (n,) where finite."""
 
     direction: Tensor
     usable: Tensor
@@ -69,13 +68,12 @@ class Step:
         if self.combination.refusal:
             raise UserError(f"This strategy needs the denoiser's calls again, but {self.combination.refusal}; "
                             "use a strategy in clean-image space, such as clean-image.")
-        with torch.set_grad_enabled(x.requires_grad):
-            return sum(w * part for w, part in zip(self.combination.weights, self.replay(x), strict=True))
+        return sum(w * part for w, part in zip(self.combination.weights, self.replay(x), strict=True))
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a strategy answers. `clean` and `mean` (n, ...) are added to the clean estimate and to x_{t-1}; `carried` comes back next step."""
+    """What a strategy answers. `clean` and `mean` (n, ...) are added to the clean estimate and to x_{t-1}; `carried` comes back."""
 
     carried: Any = None
     clean: Tensor | None = None
@@ -88,8 +86,8 @@ class Strategy:
     """Base of all. `strength` 0 is the plain pipeline, bit for bit; `start` and `stop` are shares of the run (0 its noisy beginning);
     `every` k guides each k-th step of that window, its last step included, with the strength of the steps left out.
 
-    `move` says what a change of the clean estimate means: "consistent" goes through the model's output, so that the implied noise moves along
-    and x_{t-1} moves as under any other output; "fixed noise" leaves the implied noise where it is.
+    `move` says what a change of the clean estimate means: "consistent" goes through the model's output, so that the implied noise moves
+    along and x_{t-1} moves as under any other output; "fixed noise" leaves the implied noise where it is.
     """
 
     strength: float = 1.
@@ -101,11 +99,11 @@ class Strategy:
 
     def __post_init__(self):
         if not (math.isfinite(self.strength) and self.strength >= 0):
-            raise UserError(f"A strength of {self.strength} has no meaning; give 0 (no guidance), 1 (a fifth of classifier-free guidance) or more.")
+            raise UserError(f"A strength of {self.strength} has no meaning; give 0, 1 (a fifth of classifier-free guidance) or more.")
         if not 0 <= self.start < self.stop <= 1:
-            raise UserError(f"The window {self.start} to {self.stop} is not a part of the run; start and stop are shares, 0 <= start < stop <= 1.")
+            raise UserError(f"The window {self.start} to {self.stop} is no part of the run; give shares of it, 0 <= start < stop <= 1.")
         if isinstance(self.every, bool) or not isinstance(self.every, int) or self.every < 1:
-            raise UserError(f"every = {self.every} is not a whole number of steps; give 1 to guide each step, 2 for each second.")
+            raise UserError(f"every = {self.every} is no whole number of steps; give 1 to guide each step, 2 for each second.")
 
     def __call__(self, step: Step, carried: Any) -> Outcome:
         raise NotImplementedError(f"{type(self).__name__} does not guide")
