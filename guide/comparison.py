@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
+from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
@@ -57,27 +58,34 @@ class Comparison:
         effects = tuple(effect(style, part, name, strategies[0], recall) for style, part in scopes.items() for name in strategies)
         methods = dict.fromkeys(gain.method for e in effects if (gain := e.differences.get("guide_gain")))
         trust = [f"Reliability of {name}: {sentence}" for name, sentence in summary.get("reliability", {}).items()]
-        notes = [*notes, *(f"Intervals (95 %): {method}." for method in methods), *trust]
+        notes = [*notes, f"Intervals (95 %): {'; '.join(methods)}.", *trust]
         read = {name: summary.get(name) for name in ("images", "read", "encoder", "judge", "reliability")}
         found = Report(rows, read | {"baseline": strategies[0], "effects": plain(effects), "notes": notes})
         return cls(found, tuple(strategies), effects, tuple(notes))
 
     def table(self) -> Group:
-        """Gains, then changes and costs, then what to know about them."""
-        gains = Table("style", "strategy", title=f"Gains over {self.strategies[0]} in log-odds, paired by prompt and seed")
-        for title in ("guide", "verdict", "transfer", "kept", "difference", "recall on real"):
-            gains.add_column(title, justify="right")
-        costs = Table("style", "strategy", title=f"Distance to {self.strategies[0]} and cost of a picture")
-        for title in ("MS-SSIM", "verdict features", "LPIPS", "seconds", "denoiser calls"):
-            costs.add_column(title, justify="right")
+        """Gains, kept rates, then changes and costs, then what to know about them; each table fits 80 columns."""
+        base = self.strategies[0]
+        gains = _table(f"Gains over {base} in log-odds, paired by prompt and seed", "guide", "verdict", "transfer")
+        kept = _table("Kept style: the verdict's first style is the intended one", "kept", f"more than {base}", "recall on real")
+        costs = _table(f"Distance to {base}, cost of a picture", "MS-SSIM", "verdict features", "LPIPS", "seconds", "denoiser calls")
         for e in self.effects:
-            gain, verdict, kept = (str(e.differences.get(name, "")) for name in ("guide_gain", "verdict_gain", "kept_difference"))
-            rates = _said(e.means["kept"], "{:.0%}"), kept, _said(e.recall, "{:.0%}")
-            gains.add_row(e.style, e.strategy, gain, verdict, str(e.transfer or ""), *rates)
+            gain, verdict, more = (str(e.differences.get(name, "")) for name in ("guide_gain", "verdict_gain", "kept_difference"))
+            if e.differences:
+                gains.add_row(e.style, e.strategy, gain, verdict, str(e.transfer))
+            kept.add_row(e.style, e.strategy, _said(e.means["kept"], "{:.0%}"), more, _said(e.recall, "{:.0%}"))
             apart = [_said(e.means[name], "{:.3f}") if e.differences else "" for name in APART]
             costs.add_row(e.style, e.strategy, *apart, _said(e.means["seconds"], "{:.2f}"), _said(e.means["denoiser"], "{:.0f}"))
-        what = "kept: the verdict's first style is the intended one. recall on real: how often it is so for real paintings of that style."
-        return Group(gains, costs, Text("\n".join([what, *self.notes])))
+        return Group(gains, kept, costs, Text("\n".join(self.notes)))
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for name in ("style", "strategy"):
+        table.add_column(name, no_wrap=True)
+    for name in columns:
+        table.add_column(name, justify="right")
+    return table
 
 
 def effect(style: str, rows: pd.DataFrame, strategy: str, baseline: str, recall: Mapping[str, float]) -> Effect:

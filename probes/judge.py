@@ -101,6 +101,6 @@ def load(name: str = "verdict", device: str = "cpu") -> Judge:
         network = judges.build(name, read["labels"], read["genre_labels"])
         network.load_state_dict({key: value.float() for key, value in load_file(weights).items()})
     except (ValueError, KeyError, RuntimeError, OSError, SafetensorError) as error:
-        cause = f"{type(error).__name__}: {str(error)[:200]}"
+        cause = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
         raise UserError(f"The judge {name!r} in {folder} cannot be loaded ({cause}); reinstall the package.") from error
     return Judge(name, network, read, sha256(weights.read_bytes()).hexdigest()).to(device)

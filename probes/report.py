@@ -3,9 +3,12 @@
 import json
 import math
 from dataclasses import dataclass, field
+from os.path import commonpath, relpath
 from pathlib import Path
 
 import pandas as pd
+from rich.box import SIMPLE_HEAD
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -56,46 +59,43 @@ class Report:
         found = plain({"summary": self.summary, "rows": self.rows.to_dict("records")})
         write_text(path, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
 
-    def table(self, limit: int = 40) -> Table:
-        """The rows for a terminal, at most `limit`; columns that are empty throughout are left out."""
+    def table(self, limit: int = 40) -> Group:
+        """The rows for a terminal, at most `limit`, columns that are empty throughout left out; below it what they come to."""
         shown = self.rows.head(limit)
-        table = Table(caption=self._caption(len(shown)), caption_justify="left", header_style="bold")
-        columns = [(title, cells) for title, cells in self._cells(shown) if any(cells)]
-        for title, _ in columns:
-            text = title in ("image", "variant", "reads as", "verdict", "reason")
+        read = shown[shown["error"] == ""].to_dict("records")
+        table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+        columns = [(title, text, cells) for title, text, cells in _cells(read) if any(cells)]
+        for title, text, _ in columns:
             table.add_column(title, justify="left" if text else "right", overflow="fold", no_wrap=not text)
-        for row in zip(*(cells for _, cells in columns), strict=True):
+        for row in zip(*(cells for _, _, cells in columns), strict=True):
             table.add_row(*(Text(cell) for cell in row))
-        return table
+        lines = [f"The first {len(shown)} of {len(self.rows)} images; the CSV has all."] if len(shown) < len(self.rows) else []
+        lines += [f"Not read: {_printable(row['error'])}" for row in shown[shown["error"] != ""].to_dict("records")]
+        return Group(*([self._title(), table] if read else []), Text("\n".join([*lines, *self.summary.get("sentences", [])])))
 
-    def _cells(self, rows: pd.DataFrame) -> list[tuple[str, list[str]]]:
-        targets = {target for target in rows["style_target"] if target}
-        named = f"P({targets.pop()})" if len(targets) == 1 else "P(style)"
-        records = rows.to_dict("records")
+    def _title(self) -> Text:
+        targets = [target for target in dict.fromkeys(self.rows["style_target"]) if target]
+        asked = targets[0] if len(targets) == 1 else "the intended style, or of the one read"
+        return Text(f"Read by the encoder, then by the verdict. P: probability of {asked}", "bold")
 
-        def year(row: dict) -> str:
-            span = f" ({row['year_low']:.0f}-{row['year_high']:.0f})" if _known(row["year_low"]) else ""
-            return f"{row['year']:.0f}{span}" if _known(row["year"]) else ""
 
-        return [
-            ("image", [_printable(row["image"]) for row in records]),
-            ("seed", [_number(row["seed"], "d") for row in records]),
-            ("variant", [_printable(row["variant"]) for row in records]),
-            (named, [_number(row["style_probability"], ".2f") for row in records]),
-            ("reads as", [row["style_top"] for row in records]),
-            ("year (10-90 %)", [year(row) for row in records]),
-            ("off by", [_number(row["year_error"], ".0f") for row in records]),
-            ("content", [_number(row["content"], ".2f") for row in records]),
-            ("verdict", [row["verdict_style"] for row in records]),
-            ("verdict P", [_number(row["verdict_style_probability"], ".2f") for row in records]),
-            ("verdict year", [_number(row["verdict_year"], ".0f") for row in records]),
-            ("kept", [{True: "yes", False: "no"}.get(row["kept"], "") if _known(row["kept"]) else "" for row in records]),
-            ("not read because", [_printable(row["error"]) for row in records]),
-        ]
-
-    def _caption(self, shown: int) -> Text:
-        lines = [f"The first {shown} of {len(self.rows)} images; the CSV has all."] if shown < len(self.rows) else []
-        return Text("\n".join([*lines, *self.summary.get("sentences", [])]))
+def _cells(rows: list[dict]) -> list[tuple[str, bool, list[str]]]:
+    """Columns for a terminal: title, whether it is text that may wrap, cells."""
+    folder = commonpath([str(Path(row["image"]).parent) for row in rows]) if rows else ""
+    return [
+        ("image", True, [_printable(row["image"] if folder in ("", ".") else relpath(row["image"], folder)) for row in rows]),
+        ("seed", False, [_number(row["seed"], "d") for row in rows]),
+        ("variant", True, [_printable(row["variant"]) for row in rows]),
+        ("reads as", True, [row["style_top"] for row in rows]),
+        ("P", False, [_number(row["style_probability"], ".2f") for row in rows]),
+        ("year", False, [_number(row["year"], ".0f") for row in rows]),
+        ("off by", False, [_number(row["year_error"], ".0f") for row in rows]),
+        ("content", False, [_number(row["content"], ".2f") for row in rows]),
+        ("verdict", True, [row["verdict_style"] for row in rows]),
+        ("P", False, [_number(row["verdict_style_probability"], ".2f") for row in rows]),
+        ("year", False, [_number(row["verdict_year"], ".0f") for row in rows]),
+        ("kept", False, [{True: "yes", False: "no"}[bool(row["kept"])] if _known(row["kept"]) else "" for row in rows]),
+    ]
 
 
 def _known(value: object) -> bool:

@@ -100,7 +100,7 @@ def test_one_prompt_says_how_it_was_clustered():
 
 def test_the_table_names_gains_recall_and_what_is_missing(tmp_path):
     comparison = compared(rows())
-    console = Console(width=140, record=True, file=(tmp_path / "out").open("w"))
+    console = Console(width=80, record=True, file=(tmp_path / "out").open("w"))
     console.print(comparison.table())
     text = console.export_text()
     for part in (

@@ -62,9 +62,20 @@ def test_json_is_strict_and_whole(tmp_path):
 
 def test_the_table_shows_readings_and_reasons():
     text = shown(Report.of(ROWS, {"sentences": ["baroque: kept in 1 of 1."]}))
-    for part in ("P(baroque)", "0.91", "1690 (1601-1740)", "0.88", "yes", "[bold]x[/]", "@not an image", "kept in 1 of 1."):
+    for part in ("probability of baroque", "0.91", "1690", "0.88", "yes", "Not read: @not an image", "kept in 1 of 1."):
         assert part in text
     assert "content" not in text  # nothing was asked of it
+
+
+def test_odd_names_are_shown_as_they_are():
+    text = shown(Report.of([{"image": "/some/[bold]x[/]\n\x1b[31m.png", "year": 1650.0}, {"image": "/some/b.png", "year": 1651.0}], {}))
+    assert "[bold]x[/]\ufffd\ufffd[31m.png" in text
+    assert "/some" not in text
+
+
+@pytest.mark.parametrize("rows", [[], ROWS[1:], [ROWS[0]] * 2])
+def test_any_table_fits_a_terminal(rows):
+    assert all(len(line) <= 80 for line in shown(Report.of(rows, {}), width=80).splitlines())
 
 
 def test_a_long_table_says_what_it_leaves_out():
