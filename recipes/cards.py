@@ -99,6 +99,15 @@ Balanced classes: the head says what an image looks like, not how often a style 
 def judge_card(work: Path, name: str, hardware: str) -> str:
     card = json.loads((work / name / "model" / "card.json").read_text())
     metrics, lineage = card["metrics"], card["lineage"]
+    if name == "referee":
+        how = training(work, name, f"python -m recipes.referee --data paintings/ --work work/ --minutes {card['training']['minutes']:.0f}", hardware)
+    else:
+        fit = card["training"]
+        how = (
+            f"`python -m recipes.verdict --data paintings/ --work work/`: closed form, {fit['seconds'] / 60:.0f} minutes on {hardware}, shared with other work; "
+            f"bandwidth {fit['bandwidth']} and ridge {fit['ridge']:.0f} by folds that keep an artist together (balanced accuracy there "
+            f"{fit['balanced accuracy in the folds']:.3f})."
+        )
     role = {"referee": "May be watched, tune a strength or stop a run.", "verdict": "Never influences a pixel or a default."}[name]
     return f"""# The judge `{name}`
 
@@ -106,7 +115,7 @@ def judge_card(work: Path, name: str, hardware: str) -> str:
 
 {DATA.format(split="the judge split, 6,273 images; the guide's images and artists are not among them, the other judge's are the same")}
 ## Training
-{training(work, name, f"python -m recipes.judges {name} --data paintings/ --work work/ --minutes {card['training']['minutes']:.0f}", hardware)}
+{how}
 Temperature from half of the test artists. Measured by `python -m recipes.measure_judges`.
 
 ## Measured
@@ -121,7 +130,7 @@ On artists that no model here has seen.
 - Agreement of the two judges on style: kappa {metrics["agreement of the two judges (kappa)"]:.2f}.
 
 ## Limits
-A small network on 6,000 small images: single readings are weak evidence, means over many pictures are what it is for. Kinds of damage other than those
+A small model of 6,000 small images: single readings are weak evidence, means over many pictures are what it is for. Kinds of damage other than those
 above are not validated.
 """
 

@@ -19,10 +19,10 @@ from probes.judges import GENRES, STYLES, build
 from recipes import data, options
 from recipes.corruptions import CORRUPTIONS, corrupt
 from recipes.heads import softmax
-from recipes.judges import OBJECTIVES
 from recipes.metrics import artist_halves, fit_temperature, style_figures, year_figures
 
-ARCHITECTURES = {"referee": "bag of local features", "verdict": "compact convolutional transformer"}
+OBJECTIVES = {"referee": "cross-entropy", "verdict": "kernel ridge regression"}
+ARCHITECTURES = {"referee": "bag of local features", "verdict": "fixed statistics of colour and texture"}
 
 
 @torch.no_grad()

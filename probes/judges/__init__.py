@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from torch import nn
 
 from probes.judges.local import LocalJudge
-from probes.judges.transformer import TransformerJudge
+from probes.judges.statistical import StatisticalJudge
 
-NETWORKS = {"referee": LocalJudge, "verdict": TransformerJudge}
+NETWORKS = {"referee": LocalJudge, "verdict": StatisticalJudge}
 
 STYLES = (
     "impressionism",

@@ -1,4 +1,4 @@
-"""What every judge says of its features: style, year, genre, severity."""
+"""What a judge that is a network says of its features: style, year, genre, severity."""
 
 import torch
 from torch import nn
@@ -8,25 +8,21 @@ YEAR_CENTRE, YEAR_SPREAD = 1850.0, 80.0  # so that the linear readout works near
 
 
 class Readout(nn.Module):
-    """Linear readings of features `(n, d)`; styles by cosine to a prototype each where `prototypes` is set."""
+    """Linear readings of features `(n, d)`."""
 
-    def __init__(self, dim: int, styles: int, genres: int, prototypes: bool = False):
+    def __init__(self, dim: int, styles: int, genres: int):
         super().__init__()
-        self.style = nn.Linear(dim, styles, bias=not prototypes)
-        self.genre, self.year, self.severity = nn.Linear(dim, genres), nn.Linear(dim, 1), nn.Linear(dim, 1)
-        self.prototypes = prototypes
+        self.style, self.genre = nn.Linear(dim, styles), nn.Linear(dim, genres)
+        self.year, self.severity = nn.Linear(dim, 1), nn.Linear(dim, 1)
 
     def forward(self, features: torch.Tensor) -> dict[str, torch.Tensor]:
         return {
-            "style_logits": self._by_prototype(features) if self.prototypes else self.style(features),
+            "style_logits": self.style(features),
             "year": YEAR_CENTRE + YEAR_SPREAD * self.year(features)[:, 0],
             "genre_logits": self.genre(features),
             "severity": self.severity(features)[:, 0].sigmoid(),
             "features": features,
         }
-
-    def _by_prototype(self, features: torch.Tensor) -> torch.Tensor:
-        return 16 * F.normalize(features, dim=-1) @ F.normalize(self.style.weight, dim=-1).T
 
 
 def prepare(images: torch.Tensor, side: int) -> torch.Tensor:

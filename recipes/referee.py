@@ -15,28 +15,14 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
 
-from probes.judges import GENRES, NETWORKS, STYLES, build
+from probes.judges import GENRES, STYLES, build
 from recipes import data, options
 from recipes.corruptions import corrupt
 from recipes.training import Run, train
 from recipes.views import damaged, vae_pass, views
 
-OBJECTIVES = {"referee": "cross-entropy", "verdict": "supervised contrast with cosine prototypes"}
-
-
-def contrast(features: torch.Tensor, labels: torch.Tensor, temperature: float = 0.1) -> torch.Tensor:
-    """Supervised contrastive loss (arXiv:2004.11362) over a batch: every image of the same label is a positive."""
-    features = F.normalize(features, dim=-1)
-    logits = features @ features.T / temperature
-    itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
-    same = (labels[:, None] == labels[None]) & ~itself & (labels >= 0)[:, None]
-    log_share = logits - torch.logsumexp(logits.masked_fill(itself, -torch.inf), 1, keepdim=True)
-    has = same.any(1)
-    return -(log_share * same).sum(1)[has].div(same.sum(1)[has]).mean()
-
 
 def main(
-    name: Annotated[str, typer.Argument(help="referee or verdict")],
     folder: options.Data,
     work: options.Work = Path("work"),
     minutes: options.Minutes = 15.0,
@@ -47,7 +33,7 @@ def main(
     device = options.device(device)
     images, table = data.paintings(folder, work)
     torch.manual_seed(0)
-    model = build(name).train()
+    model = build("referee").train()
     if start:
         model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in load_file(start / "model.safetensors").items()})
     model = model.to(device, memory_format=torch.channels_last)
@@ -57,8 +43,8 @@ def main(
     ]
     run = Run(
         nn.ModuleDict({"judge": model}),
-        torch.optim.AdamW(groups, 1.5e-3 if name == "referee" else 8e-4, betas=(0.9, 0.98)),
-        work / name,
+        torch.optim.AdamW(groups, 1.5e-3, betas=(0.9, 0.98)),
+        work / "referee",
         minutes,
         decay=0.998,
     )
@@ -73,7 +59,7 @@ def main(
 
     def losses(step, progress):
         chosen = rows[torch.multinomial(weights, batch_size, generator=generator).numpy()]
-        pixels = views(data.batch(images, chosen, device), NETWORKS[name].side, generator, smallest=72)
+        pixels = views(data.batch(images, chosen, device), model.side, generator, smallest=72)
         quarter = batch_size // 4
         soft = damaged(pixels[:quarter], generator)
         if autoencode is not None:  # the softness of the autoencoder is not damage: every generated image has it
@@ -87,25 +73,23 @@ def main(
         logits = out["style_logits"].float()
         dated = ~years.isnan()
         terms = {
-            "style": F.cross_entropy(logits, styles, label_smoothing=0.05 if name == "referee" else 0.0),
+            "style": F.cross_entropy(logits, styles, label_smoothing=0.05),
             "genre": 0.4 * F.cross_entropy(out["genre_logits"].float(), genres, ignore_index=-1),
             "year": F.smooth_l1_loss(out["year"].float()[dated] / 80, years[dated] / 80, beta=0.5),
             "severity": 4 * F.mse_loss(out["severity"].float()[quarter:], known),
             "_accuracy": logits.argmax(1).eq(styles).float().mean(),
         }
-        if name == "verdict":
-            terms["contrast"] = 0.5 * contrast(out["features"].float(), styles)
         return terms
 
     average = train(run, losses)["judge"].eval()
-    target = work / name / "model"
+    target = work / "referee" / "model"
     target.mkdir(parents=True, exist_ok=True)
     save_file(
         {k: v.half().contiguous() if v.is_floating_point() else v.clone() for k, v in average.state_dict().items()},
         target / "model.safetensors",
     )
     (target / "training.json").write_text(
-        json.dumps({"minutes": minutes, "device": str(device), "steps": run.step, "batch_size": batch_size, "objective": OBJECTIVES[name]})
+        json.dumps({"minutes": minutes, "device": str(device), "steps": run.step, "batch_size": batch_size})
     )
 
 

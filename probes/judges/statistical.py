@@ -1,0 +1,115 @@
+"""The verdict: fixed statistics of colour and texture (in the manner of Portilla and Simoncelli, 2000) under kernel ridge regression.
+
+No learned filter, no gradient descent: what a gradient through a network can paint to please a network leaves these statistics unimpressed
+unless colours, contrasts and textures really change.
+"""
+
+import math
+from itertools import pairwise
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from probes.judges.readout import YEAR_CENTRE, YEAR_SPREAD, prepare
+
+ORIENTATIONS, WAVELENGTHS = 4, (3.0, 6.0, 12.0, 24.0)  # of the oriented filters, in pixels
+
+
+class StatisticalJudge(nn.Module):
+    """Images at 128 pixels -> statistics -> random Fourier features of a Gaussian kernel (Rahimi and Recht, 2007) -> linear readings."""
+
+    side = 128
+
+    def __init__(self, styles: int, genres: int, kernel_features: int = 3072):
+        super().__init__()
+        self.register_buffer("filters", _oriented_filters(), persistent=False)
+        self.register_buffer("cosines", _cosines(), persistent=False)
+        count = self.statistics(torch.zeros(1, 3, self.side, self.side)).shape[1]
+        self.register_buffer("centre", torch.zeros(count))
+        self.register_buffer("spread", torch.ones(count))
+        generator = torch.Generator().manual_seed(0)
+        self.register_buffer("directions", torch.randn(count, kernel_features, generator=generator))
+        self.register_buffer("phases", 2 * math.pi * torch.rand(kernel_features, generator=generator))
+        self.style, self.genre = nn.Linear(kernel_features, styles), nn.Linear(kernel_features, genres)
+        self.year, self.severity = nn.Linear(kernel_features, 1), nn.Linear(kernel_features, 1)
+
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        standard = self.standardised(images)
+        kernel = self.kernel(standard)
+        return {
+            "style_logits": 10 * self.style(kernel),
+            "year": YEAR_CENTRE + YEAR_SPREAD * self.year(kernel)[:, 0],
+            "genre_logits": 10 * self.genre(kernel),
+            "severity": self.severity(kernel)[:, 0].clamp(0, 1),
+            "features": standard,
+        }
+
+    def standardised(self, images: torch.Tensor) -> torch.Tensor:
+        """Statistics with mean 0 and deviation 1 over the training images, outliers cut at 4: `(n, d)`."""
+        return ((self.statistics((prepare(images, self.side) + 1) / 2) - self.centre) / self.spread).clamp(-4, 4)
+
+    def kernel(self, standard: torch.Tensor) -> torch.Tensor:
+        return (standard @ self.directions + self.phases).cos() * math.sqrt(2 / len(self.phases))
+
+    def statistics(self, images: torch.Tensor) -> torch.Tensor:
+        """Colour histogram and moments, energies and correlations of oriented filters, block cosines, layout: `(n, d)`."""
+        n = len(images)
+        luminance = images.mean(1, keepdim=True)
+        chroma = torch.stack([images[:, 0] - images[:, 1], images[:, 2] - (images[:, 0] + images[:, 1]) / 2], 1)
+        opponent = torch.cat([luminance, chroma], 1).flatten(2)
+        mean, deviation = opponent.mean(2), opponent.std(2)
+        skew = ((opponent - mean[..., None]) / (deviation[..., None] + 0.02)).pow(3).mean(2)
+        histogram = _histogram(F.avg_pool2d(images, 4)).sqrt()
+        blocks = F.conv2d(luminance, self.cosines, stride=8).abs().mean((2, 3))
+        layout = F.adaptive_avg_pool2d(torch.cat([luminance, chroma], 1), 4).flatten(1)
+
+        energies, pools = [], []
+        for index in range(len(WAVELENGTHS)):
+            # One bank at the finest wavelength on a pyramid: coarser wavelengths cost a quarter each.
+            luminance = F.avg_pool2d(luminance, 2) if index else luminance
+            response = F.conv2d(F.pad(luminance, (4, 4, 4, 4), mode="reflect"), self.filters)
+            magnitude = (response[:, :ORIENTATIONS].square() + response[:, ORIENTATIONS:].square() + 1e-8).sqrt()
+            energies.append(magnitude)
+            pools.append(F.adaptive_avg_pool2d(magnitude, 16))
+        moments = [torch.cat([(m.mean((2, 3)) + 1e-4).log(), (m.std((2, 3)) + 1e-4).log()], 1) for m in energies]
+        together = torch.cat(pools, 1).flatten(2)
+        together = (together - together.mean(2, keepdim=True)) / (together.std(2, keepdim=True) + 1e-4)
+        correlation = together @ together.transpose(1, 2) / together.shape[2]
+        rows, columns = torch.triu_indices(correlation.shape[1], correlation.shape[1], 1)
+
+        scales = [F.avg_pool2d(chroma, 2**k) for k in range(5)]
+        fine = [(near - F.interpolate(far, scale_factor=2)).abs().mean((2, 3)) for near, far in pairwise(scales)]
+        busy = F.adaptive_avg_pool2d(energies[0].mean(1, keepdim=True), 4).add(1e-4).log().flatten(1)
+        parts = [mean, deviation, skew.clamp(-5, 5), histogram, *moments, correlation[:, rows, columns], (blocks + 1e-4).log(),
+                 *[(f + 1e-4).log() for f in fine], layout, busy]  # fmt: skip
+        return torch.cat([part.reshape(n, -1) for part in parts], 1)
+
+
+def _histogram(images: torch.Tensor, bins: int = 5) -> torch.Tensor:
+    """Joint soft histogram of red, green and blue with triangular bins: `(n, bins ** 3)`."""
+    centres = torch.linspace(0, 1, bins).to(images)
+    share = (1 - (images.flatten(2)[..., None] - centres).abs() * (bins - 1)).clamp_min(0)
+    red, green, blue = share.unbind(1)
+    return torch.einsum("npa,npb,npc->nabc", red, green, blue).flatten(1) / images.shape[-1] / images.shape[-2]
+
+
+def _oriented_filters(size: int = 9) -> torch.Tensor:
+    """Even and odd Gabor filters of the finest wavelength, without a mean: `(2 * orientations, 1, size, size)`."""
+    y, x = torch.meshgrid(torch.arange(size) - size // 2.0, torch.arange(size) - size // 2.0, indexing="ij")
+    envelope = torch.exp(-(x**2 + y**2) / (2 * 1.8**2))
+    banks = []
+    for wave in (torch.cos, torch.sin):
+        for k in range(ORIENTATIONS):
+            angle = math.pi * k / ORIENTATIONS
+            kernel = envelope * wave(2 * math.pi / WAVELENGTHS[0] * (x * math.cos(angle) + y * math.sin(angle)))
+            kernel = kernel - envelope * kernel.sum() / envelope.sum()
+            banks.append(kernel / kernel.norm())
+    return torch.stack(banks)[:, None]
+
+
+def _cosines() -> torch.Tensor:
+    """The 8 x 8 cosine transform's basis but for its constant: what compression, blur and noise change first."""
+    k = torch.arange(8.0)
+    basis = torch.cos(math.pi * (k[None] + 0.5) * k[:, None] / 8)
+    return torch.einsum("iy,jx->ijyx", basis, basis).reshape(64, 1, 8, 8)[1:] / 4
