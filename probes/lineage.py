@@ -17,7 +17,8 @@ def same_family(a: Lineage, b: Lineage) -> str | None:
     if a.weights and a.weights == b.weights:
         return "they share their weights"
     shared = sorted((set(a.data.split("+")) & set(b.data.split("+"))) - {""})
-    if shared:
+    # Two judges may share their images, as their cards say: neither steers. A guide trained on the judges' images may not.
+    if shared and not a.data == b.data == "judge":
         return f"both were trained on the {' and '.join(shared)} images"
     if a.architecture and a.objective and (a.architecture, a.objective) == (b.architecture, b.objective):
         return f"both are a {a.architecture} trained with the {a.objective} objective"

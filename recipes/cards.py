@@ -100,7 +100,9 @@ def judge_card(work: Path, name: str, hardware: str) -> str:
     card = json.loads((work / name / "model" / "card.json").read_text())
     metrics, lineage = card["metrics"], card["lineage"]
     if name == "referee":
-        how = training(work, name, f"python -m recipes.referee --data paintings/ --work work/ --minutes {card['training']['minutes']:.0f}", hardware)
+        how = training(
+            work, name, f"python -m recipes.referee --data paintings/ --work work/ --minutes {card['training']['minutes']:.0f}", hardware
+        )
     else:
         fit = card["training"]
         how = (

@@ -26,7 +26,7 @@ from recipes import data, options
 from recipes.corruptions import corrupt
 from recipes.views import vae_pass
 
-BANDWIDTHS, RIDGES = (0.5, 0.7, 1.0, 1.4, 2.0), (1.0, 3.0, 10.0, 30.0, 100.0)
+BANDWIDTHS, RIDGES = (0.7, 1.0, 1.4, 2.0), (0.01, 0.03, 0.1, 0.3, 1.0)
 BALANCE = 0.8  # 1: every style weighs the same, 0: every image
 
 
@@ -58,13 +58,18 @@ def main(folder: options.Data, work: options.Work = Path("work")):
     generator = torch.Generator().manual_seed(0)
     through = vae_pass(AutoencoderTiny.from_pretrained(work / "autoencoder" / "vae").eval())
     # Softness of the autoencoder is no damage: every generated picture has it.
-    some = rows[::2]
-    versions = [
-        statistics(model, images, rows, lambda x: (x, torch.zeros(len(x)))),
-        statistics(model, images, some, lambda x: (through(x), torch.zeros(len(x)))),
-        statistics(model, images, some, lambda x: corrupt(x, generator)),
-    ]
-    every = np.concatenate([np.arange(len(rows)), np.arange(len(rows))[::2], np.arange(len(rows))[::2]])
+    store = work / "verdict" / "statistics.pt"
+    if store.exists():
+        versions = torch.load(store, weights_only=True)
+    else:
+        versions = [
+            statistics(model, images, rows, lambda x: (x, torch.zeros(len(x)))),
+            statistics(model, images, rows[::4], lambda x: (through(x), torch.zeros(len(x)))),
+            statistics(model, images, rows[::2], lambda x: corrupt(x, generator)),
+        ]
+        store.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(versions, store)
+    every = np.concatenate([np.arange(len(rows))[::step] for step in (1, 4, 2)])
     model.centre.copy_(versions[0][0].mean(0))
     model.spread.copy_(versions[0][0].std(0).clamp_min(1e-4))
     standard = torch.cat([((x - model.centre) / model.spread).clamp(-4, 4) for x, _ in versions])
