@@ -71,27 +71,31 @@ def scheduler(name: str = "DDIMScheduler", prediction: str = "epsilon", **option
     return cls(prediction_type=prediction, **BETAS, **{**known, **options})
 
 
-def sd(prediction: str = "epsilon", schedule: str = "DDIMScheduler", **options) -> StableDiffusionPipeline:
+def unet(channels: int = 4) -> UNet2DConditionModel:
     torch.manual_seed(0)
-    unet = UNet2DConditionModel(
-        block_out_channels=(16, 32), layers_per_block=1, sample_size=8, in_channels=4, out_channels=4, norm_num_groups=8,
+    return UNet2DConditionModel(
+        block_out_channels=(16, 32), layers_per_block=1, sample_size=8, in_channels=channels, out_channels=4, norm_num_groups=8,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
         cross_attention_dim=32)
+
+
+def sd(prediction: str = "epsilon", schedule: str = "DDIMScheduler", **options) -> StableDiffusionPipeline:
+    denoiser = unet()
     return ready(StableDiffusionPipeline(
-        vae=autoencoder(), text_encoder=text_encoder(), tokenizer=tokenizer(), unet=unet, safety_checker=None, feature_extractor=None,
+        vae=autoencoder(), text_encoder=text_encoder(), tokenizer=tokenizer(), unet=denoiser, safety_checker=None, feature_extractor=None,
         scheduler=scheduler(schedule, prediction, **options), requires_safety_checker=False))
 
 
 def sdxl(schedule: str = "EulerDiscreteScheduler", **options) -> StableDiffusionXLPipeline:
     torch.manual_seed(0)
-    unet = UNet2DConditionModel(
+    denoiser = UNet2DConditionModel(
         block_out_channels=(16, 32), layers_per_block=1, sample_size=8, in_channels=4, out_channels=4, norm_num_groups=8,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        attention_head_dim=(2, 4), use_linear_projection=True, addition_embed_type="text_time", addition_time_embed_dim=8, transformer_layers_per_block=(1, 2),
-        projection_class_embeddings_input_dim=80, cross_attention_dim=64)
+        attention_head_dim=(2, 4), use_linear_projection=True, addition_embed_type="text_time", addition_time_embed_dim=8,
+        transformer_layers_per_block=(1, 2), projection_class_embeddings_input_dim=80, cross_attention_dim=64)
     return ready(StableDiffusionXLPipeline(
         vae=autoencoder(), text_encoder=text_encoder(), text_encoder_2=text_encoder(True), tokenizer=tokenizer(), tokenizer_2=tokenizer(),
-        unet=unet, scheduler=scheduler(schedule, **options), add_watermarker=False))
+        unet=denoiser, scheduler=scheduler(schedule, **options), add_watermarker=False))
 
 
 def sd3() -> StableDiffusion3Pipeline:
@@ -122,9 +126,9 @@ def flow_autoencoder() -> AutoencoderKL:
 def pixels() -> DDPMPipeline:
     """Diffusion of pixels, without text, autoencoder and classifier-free guidance."""
     torch.manual_seed(0)
-    unet = UNet2DModel(block_out_channels=(8, 16), layers_per_block=1, sample_size=16, norm_num_groups=8,
-                       down_block_types=("DownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "UpBlock2D"))
-    return ready(DDPMPipeline(unet=unet, scheduler=scheduler("DDPMScheduler")))
+    denoiser = UNet2DModel(block_out_channels=(8, 16), layers_per_block=1, sample_size=16, norm_num_groups=8,
+                           down_block_types=("DownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "UpBlock2D"))
+    return ready(DDPMPipeline(unet=denoiser, scheduler=scheduler("DDPMScheduler")))
 
 
 def ready(pipeline):
