@@ -99,12 +99,13 @@ def _dtype(dtype):
 def _fetched(model: Model, load, source: str = ""):
     """What `load` returns; what the hub or the disk refuses, as one sentence that says which files and how to get them."""
     from diffusers.utils import logging
+    from safetensors import SafetensorError
 
     source, verbosity = source or model.source, logging.get_verbosity()
     logging.set_verbosity_error()
     try:
         return load()
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError, ImportError, AttributeError, RuntimeError, SafetensorError) as error:
         if source == "embedded" or Path(source).is_dir():
             raise UserError(f"The pipeline in {source} cannot be loaded ({_short(error)}); save or download it again.") from error
         account = " after accepting its licence there and `hf auth login`" if model.gated else ""

@@ -33,6 +33,10 @@ def test_a_local_folder_is_loaded(tmp_path):
     assert pipelines.load(str(tmp_path / "tiny"), dtype="bfloat16").unet.dtype == torch.bfloat16
     with pytest.raises(UserError, match="precision"):
         pipelines.load(str(tmp_path / "tiny"), dtype="int8")
+    weights = tmp_path / "tiny" / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(UserError, match="cannot be loaded"):
+        pipelines.load(str(tmp_path / "tiny"))
     (tmp_path / "tiny" / "unet" / "config.json").unlink()
     with pytest.raises(UserError, match="cannot be loaded"):
         pipelines.load(str(tmp_path / "tiny"))
