@@ -38,7 +38,8 @@ def damaged(images: torch.Tensor, generator: torch.Generator, autoencode: Callab
     if autoencode is not None:
         with torch.no_grad():
             # Half of them: a pass costs as much as a training step of the encoder on the same image.
-            coded = torch.cat([autoencode(coded[::2]), coded[1::2]])
+            coded = coded.clone()
+            coded[::2] = autoencode(coded[::2])  # in place: the order is that of the labels
     return torch.cat([noised + sigma * noise, blurred, coded]).clamp(0, 1)
 
 
