@@ -46,6 +46,7 @@ class Judge(nn.Module):
         self.labels, self.genre_labels = tuple(card["labels"]), tuple(card["genre_labels"])
         self.temperature: float = card.get("temperature", 1.0)
         self.recall: dict[str, float] = card.get("recall", {})
+        self.year_map: tuple[float, float] = tuple(card.get("year_map", (1.0, 0.0)))  # slope, offset
         lineage = card.get("lineage", {})
         self.lineage = Lineage(weights, lineage.get("data", ""), lineage.get("architecture", ""), lineage.get("objective", ""))
 
@@ -55,7 +56,7 @@ class Judge(nn.Module):
         said = self.network(check(images).to(next(self.network.parameters()).dtype))
         return Opinion(
             styles=(said["style_logits"].float() / self.temperature).softmax(-1),
-            years=said["year"].float(),
+            years=self.year_map[0] * said["year"].float() + self.year_map[1],
             genres=said["genre_logits"].float().softmax(-1),
             severity=said["severity"].float(),
             features=nn.functional.normalize(said["features"].float(), dim=-1),

@@ -118,7 +118,7 @@ def judge_card(work: Path, name: str, hardware: str) -> str:
 {DATA.format(split="the judge split, 6,273 images; the guide's images and artists are not among them, the other judge's are the same")}
 ## Training
 {how}
-Temperature from half of the test artists. Measured by `python -m recipes.measure_judges`.
+Temperature and a line that recalibrates years come from half of the test artists. Measured by `python -m recipes.measure_judges`.
 
 ## Measured
 On artists that no model here has seen.
