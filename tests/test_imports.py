@@ -46,7 +46,7 @@ def test_probes_work_where_guide_is_not():
 def test_imports_do_no_work():
     """Importing every module of both packages leaves random state and number of threads alone (rich.style itself draws)."""
     names = [".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in SOURCES]
-    code = (f"import importlib, random, rich.style, torch; before = (random.getstate(), torch.get_rng_state().tolist(), torch.get_num_threads())\n"
-            f"for name in {names}: importlib.import_module(name)\n"
-            "print(before == (random.getstate(), torch.get_rng_state().tolist(), torch.get_num_threads()))")
+    code = ("import importlib, random, rich.style, torch\n"
+            "state = lambda: (random.getstate(), torch.get_rng_state().tolist(), torch.get_num_threads())\n"
+            f"before = state()\nfor name in {names}: importlib.import_module(name)\nprint(before == state())")
     assert run(code) == "True"
