@@ -9,9 +9,10 @@ def to_transformers(clip: open_clip.CLIP, tokenizer: CLIPTokenizer) -> CLIPTextM
     """Embeddings equal to `clip.encode_text` (before normalisation)."""
     source = clip.state_dict()
     layers = len(clip.transformer.resblocks)
-    width = source["token_embedding.weight"].shape[1]
+    # Fewer tokens than places where the captions are few: the tokenizer is then smaller than the table.
+    places, width = source["token_embedding.weight"].shape
     config = CLIPTextConfig(
-        vocab_size=len(tokenizer),
+        vocab_size=places,
         hidden_size=width,
         intermediate_size=4 * width,
         num_hidden_layers=layers,
