@@ -19,7 +19,7 @@ SHARES = {"autoencoder": 0.14, "clip": 0.22, "denoiser": 0.46, "decoder": 0.08, 
 def main(
     folder: options.Data,
     work: options.Work = Path("work"),
-    minutes: Annotated[float, typer.Option(help="Training time over all models; fitting and measuring take about 20 more on 2 cores.")] = 180.0,
+    minutes: Annotated[float, typer.Option(help="Training time over all models; fitting and measuring take more.")] = 180.0,
     device: options.Device = "auto",
     hardware: Annotated[str, typer.Option(help="What it runs on, in words, for the cards.")] = "2 CPU cores",
 ):

@@ -24,8 +24,9 @@ def folder(tmp_path_factory):
         name = f"{index}.jpg"
         Image.fromarray(pixels).resize((150, 160)).save(folder / name)
         split = ("guide", "judge", "test")[index % 3]
-        rows.append({"file_name": name, "split": split, "style": STYLES[index % len(STYLES)], "genre": GENRES[index % len(GENRES)],
-                     "year": 1500 + 8 * index if index % 4 else None, "artist": f"{split}-{index % 12}", "title": "lemons and a jug" if index % 2 else ""})
+        known = {"style": STYLES[index % len(STYLES)], "genre": GENRES[index % len(GENRES)], "artist": f"{split}-{index % 12}"}
+        sometimes = {"year": 1500 + 8 * index if index % 4 else None, "title": "lemons and a jug" if index % 2 else ""}
+        rows.append({"file_name": name, "split": split, **known, **sometimes})
     pd.DataFrame(rows).to_csv(folder / "metadata.csv", index=False)
     return folder
 
