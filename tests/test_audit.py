@@ -18,10 +18,6 @@ from probes.image import load
 from probes.report import COLUMNS
 from probes.style import StyleProbe
 
-pytestmark = pytest.mark.skipif(
-    not (encoders.EMBEDDED / "open_clip_model.safetensors").is_file() or not (judge.FOLDER / "verdict" / "model.safetensors").is_file(),
-    reason="the embedded weights are not in this checkout",
-)
 BAROQUE = Brief(prompt="lemons and a jug", styles=(("baroque", 1.0),), period=(1600, 1725))
 
 

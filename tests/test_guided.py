@@ -2,14 +2,12 @@
 import contextlib
 import inspect
 import warnings
-from pathlib import Path
 
 import pytest
 import torch
 from diffusers import StableDiffusionImg2ImgPipeline
 from tiny_pipelines import FAMILIES, Values, Warmth, call, pixels, scheduler, sd, sdxl, tiny_autoencoder
 
-from guide import pipelines
 from guide.guided import guided
 from guide.seeds import generators, seeds_of, view_generators
 from guide.strategies import CleanImage, Strategy, Unguided
@@ -373,37 +371,6 @@ def test_generators_are_one_per_image_and_views_have_their_own_stream():
     assert seeds_of(latents)[1] == seeds_of(latents[1:])[0] != seeds_of(latents)[0]
     with pytest.raises(UserError, match="seed"):
         generators((-1,))
-
-
-@pytest.mark.skipif(not (Path(pipelines.EMBEDDED) / "model_index.json").is_file(), reason="guide/embedded holds no pipeline yet")
-class TestEmbedded:
-    @pytest.fixture(scope="class")
-    def pipeline(self):
-        return pipelines.load("embedded")
-
-    def made(self, pipeline, seeds=(1, 2), **arguments):
-        return pipeline(["a baroque painting of lemons"] * len(seeds), num_inference_steps=3, guidance_scale=4., height=128, width=128,
-                        generator=generators(seeds), output_type="pt", **arguments).images
-
-    def steered(self, pipeline, strength, seeds=(1, 2)):
-        with guided(pipeline, Warmth(), CleanImage(strength=strength), seeds=seeds) as run:
-            return self.made(pipeline, seeds), run
-
-    def test_strength_zero_and_small_strengths(self, pipeline):
-        plain = self.made(pipeline, (1,))
-        assert plain.shape == (1, 3, 128, 128)
-        assert torch.equal(self.steered(pipeline, 0., (1,))[0], plain)
-        sizes = [float((self.steered(pipeline, s, (1,))[0] - plain).double().norm()) for s in (1e-4, 2e-4, 4e-4)]
-        assert sizes[0] > 0
-        assert sizes[1] / sizes[0] == pytest.approx(2, rel=.06)
-        assert sizes[2] / sizes[1] == pytest.approx(2, rel=.04)
-
-    def test_one_image_alone_and_in_a_batch(self, pipeline):
-        together, run = self.steered(pipeline, 1., (5, 6))
-        alone, _ = self.steered(pipeline, 1., (6,))
-        assert torch.allclose(together[1], alone[0], atol=1e-3)
-        assert run.trace[0]["residual"] < 1e-5
-        assert all(row["skipped"] == 0 for row in run.trace)
 
 
 def test_nothing_remains_of_a_block_that_never_ran():
