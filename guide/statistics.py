@@ -47,8 +47,8 @@ def mean_difference(
 
     8 clusters or more: bootstrap-t over clusters (Efron and Tibshirani, An Introduction to the Bootstrap, ch. 12) with the
     cluster-robust standard error; a percentile interval is too short (it covers .73 with 4 clusters and .92 with 20 where
-    .95 is claimed). Fewer than 8 clusters have too few distinct resamples: Student's t on the same standard error. The
-    method is part of the result.
+    .95 is claimed). Fewer than 8 clusters have too few distinct resamples, and where most clusters do not differ many resamples
+    have no variation: Student's t on the same standard error. The method is part of the result.
     """
     values, prompts = _finite(differences, prompts)
     if not len(values):
@@ -62,13 +62,17 @@ def mean_difference(
     if error <= 1e-12 * max(1.0, abs(mean)):
         return Interval(mean, nan, nan, len(values), count, "no variation between clusters: no interval")
     tails = ((1 - level) / 2, (1 + level) / 2)
+    half = float(student.ppf(tails[1], count - 1)) * error
+    classic = Interval(mean, mean - half, mean + half, len(values), count, f"Student's t over {count} clusters, {by}")
     if count < FEW:
-        half = float(student.ppf(tails[1], count - 1)) * error
-        return Interval(mean, mean - half, mean + half, len(values), count, f"Student's t over {count} clusters, {by}")
+        return classic
     picks = np.random.default_rng(seed).integers(count, size=(resamples, count))
     means = sums[picks].sum(1) / sizes[picks].sum(1)
-    errors = np.maximum(_error(sums[picks], sizes[picks]), 1e-12)
-    upper, lower = np.quantile((means - mean) / errors, tails)
+    errors = _error(sums[picks], sizes[picks])
+    varied = errors > 1e-6 * error
+    if varied.mean() < .995:
+        return classic  # rare changes of a yes or no: many resamples hold none of them, and their t would be infinite
+    upper, lower = np.quantile((means[varied] - mean) / errors[varied], tails)
     low, high = mean - float(lower) * error, mean - float(upper) * error
     return Interval(mean, low, high, len(values), count, f"bootstrap-t over {count} clusters, {by}")
 

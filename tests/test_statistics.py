@@ -89,3 +89,10 @@ def test_ratio_is_undefined_where_the_guide_gained_nothing():
     assert "contains 0" in found.method
     assert isnan(ratio([1.0], [1.0], "a").mean)
     assert str(found) == "undefined"
+
+
+@pytest.mark.parametrize("changed", [1, 2, 3])
+def test_rare_changes_of_a_yes_or_no_have_an_interval_of_their_own_size(changed):
+    found = mean_difference([1.0] * changed + [0.0] * (12 - changed), [f"prompt {i}" for i in range(12)])
+    assert -1 < found.low < found.mean < found.high < 1
+    assert found.method.startswith("Student's t")
