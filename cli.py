@@ -35,7 +35,8 @@ Avoid = Annotated[list[str] | None, typer.Option(help="A style to stay away from
 Period = Annotated[str, typer.Option(help="A year or a span of years: 1650 or 1600-1725.")]
 Seeds = Annotated[str, typer.Option(help="One picture each, unguided and guided: 0-7 or 3,5,9.")]
 Model = Annotated[str, typer.Option(help="embedded, another of `guide models`, a diffusers folder or a hub id.")]
-Strength = Annotated[float | None, typer.Option(help="How hard to steer: 0 not at all, 1 an ordinary amount. Default: the model's.")]
+Strength = Annotated[float | None, typer.Option(help="How hard to steer: 0 not at all, 1 a fifth of classifier-free guidance. "
+                                                           "Default: the model's (embedded: 10).")]
 Steps = Annotated[int | None, typer.Option(help="Denoising steps. Default: the model's.")]
 Size = Annotated[str, typer.Option(help="Pixels, multiples of 8: 128, or width x height as 128x160. Default: the model's.")]
 Scale = Annotated[float | None, typer.Option("--guidance-scale", help="Classifier-free guidance, of the prompt. Default: the model's.")]
@@ -175,12 +176,19 @@ def doctor() -> None:
 @app.command()
 def version() -> None:
     """Print the version."""
-    from importlib.metadata import version
-    typer.echo(version("clip-guided-generation"))
+    from importlib.metadata import PackageNotFoundError, version
+    try:
+        typer.echo(version("clip-guided-generation"))
+    except PackageNotFoundError:
+        raise UserError("The package is not installed, so that it has no version; install it with pip install -e .") from None
 
 
 def _brief(prompt: str, style: str, avoid: list[str] | None, period: str, name_style: bool):
     from guide.brief import Brief, parse_avoid, parse_period, parse_styles
+    try:
+        prompt.encode("utf-8")
+    except UnicodeEncodeError:
+        raise UserError("The prompt is not text in UTF-8; type it again.") from None
     chosen, shunned = parse_styles(style) if style else (), parse_avoid(avoid or ())
     both = sorted({key for key, _ in chosen} & set(shunned))
     if both:

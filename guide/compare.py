@@ -45,7 +45,7 @@ def compare(
         raise UserError("No style is named; write them as --styles baroque,ukiyo-e, and `guide styles` lists them.")
     settings = request.settings()
     resolved = record.plain(request) | record.plain({"settings": settings, "strategies": chosen, "styles": list(briefs)})
-    before = record.earlier(request.out, resolved) if any(request.out.glob("*/seed-*.png")) else None
+    before = record.earlier(request.out, resolved, "compare")
     now = record.Record(resolved, command=request.command or record.typed(), kind="compare", seeds=request.seeds)
     (before or now).write(request.out / "record.json")  # a folder that cannot be written is found out before the work
     on_progress("loading", 0, 0)
@@ -157,4 +157,4 @@ def _sheet(request: Request, briefs: dict[str, Brief], chosen: dict[str, Strateg
 
     blocks = [sheet.Block(key, tuple(row(key, name) for name in names)) for key in briefs]
     left_out = f"; seeds {seeds[0]}-{seeds[-1]} of {len(request.seeds)}" if len(seeds) < len(request.seeds) else ""
-    sheet.save(request.out / "sheet.png", " and ".join(names) + " at the same seeds" + left_out, blocks, request.command)
+    sheet.save(request.out / "sheet.png", " and ".join(names) + " at the same seeds" + left_out, blocks, request.command or record.typed())

@@ -47,7 +47,8 @@ class Result:
         targets = {target for target in self.report.rows["style_target"] if target}
         readings = {name: column for name, column in READINGS.items() if not (targets and name == "reads as")}
         asked = f"P({targets.pop()})" if targets else "P(style)"
-        table = Table("seed", "", *(asked if name == "P(style)" else name for name in readings), box=box.SIMPLE)
+        titles = {"P(style)": asked, "verdict P": f"verdict {asked}"}
+        table = Table("seed", "", *(titles.get(name, name) for name in readings), box=box.SIMPLE)
         for seed, rows in self.pairs().items():
             for row in rows:
                 table.add_row(str(seed) if row is rows[0] else "", row["variant"], *(said(row[column]) for column in readings.values()))
@@ -100,7 +101,7 @@ def outcome(request: Request, variants: tuple[str, ...], device: str) -> Result:
 def caption(row: dict) -> tuple[str, ...]:
     """Two lines under a picture: the guide's readings, the verdict's."""
     return (f"{said(row['style_top'])}, P(style) {said(row['style_probability'])}, {said(row['year'])}",
-            f"verdict: {said(row['verdict_style'])} {said(row['verdict_style_probability'])}, {said(row['verdict_year'])}")
+            f"verdict: {said(row['verdict_style'])}, P(style) {said(row['verdict_style_probability'])}, {said(row['verdict_year'])}")
 
 
 def said(value) -> str:

@@ -112,15 +112,23 @@ def read(path: str | Path) -> Record:
     return Record(**{key: value for key, value in found.items() if key in known})
 
 
-def earlier(folder: str | Path, resolved: dict, free: frozenset[str] = FREE) -> Record | None:
-    """The record of a run begun in this folder, to go on with; UserError where it was asked for something else.
+def earlier(folder: str | Path, resolved: dict, kind: str, free: frozenset[str] = FREE) -> Record | None:
+    """The record of a run begun in this folder, to go on with; None where there is no picture yet.
 
+    UserError where the folder holds a run of another kind or one that was asked for something else, or pictures that no record explains.
     Entries of `resolved` named in `free` may differ: they do not change a picture.
     """
+    pictures = any(Path(folder).glob("seed-*.png")) or any(Path(folder).glob("*/seed-*.png"))
     if not (Path(folder) / "record.json").is_file():
+        if pictures:
+            raise UserError(f"The folder {folder} holds pictures but no record.json that says what they are; choose another with --out.")
         return None
     before = read(folder)
-    for name in resolved.keys() - free:
+    if before.kind != kind:
+        raise UserError(f"The folder {folder} holds a run of `guide {before.kind}`, not of `guide {kind}`; choose another with --out.")
+    if not pictures:
+        return None
+    for name in (name for name in resolved if name not in free):
         if before.request.get(name) != plain(resolved[name]):
             raise UserError(f"The folder {folder} holds a run with another {name.replace('_', ' ')}; choose another folder with --out.")
     return before

@@ -106,7 +106,7 @@ def generate(request: Request, on_progress: Progress = lambda what, done, total:
     """
     settings, strategy = request.settings(), request.preset()
     resolved = record.plain({**vars(request), "settings": settings, "preset": strategy})
-    before = record.earlier(request.out, resolved) if any(request.out.glob("seed-*.png")) else None
+    before = record.earlier(request.out, resolved, "generate")
     now = record.Record(resolved, command=request.command or record.typed(), seeds=request.seeds)
     _writable(request.out)
     on_progress("loading", 0, 0)
@@ -121,6 +121,7 @@ def generate(request: Request, on_progress: Progress = lambda what, done, total:
     for line in remarks(request, pipeline, encoder):
         now.notes.append(line)
         notice(line)
+    now.write(request.out / "record.json")
     jobs = list(_missing(request, variants))
     total, done = len(jobs) * settings.steps, 0
 

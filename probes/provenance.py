@@ -13,6 +13,6 @@ def parameters(path: str | Path) -> dict | None:
     try:
         with Image.open(path) as image:
             found = json.loads(image.text[CHUNK]) if image.format == "PNG" and CHUNK in image.text else None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except (OSError, ValueError, SyntaxError, RecursionError, Image.DecompressionBombError):
         return None
     return found if isinstance(found, dict) else None

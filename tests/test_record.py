@@ -75,3 +75,14 @@ def test_a_bad_record_is_one_sentence(tmp_path, text):
 def test_a_missing_record_is_one_sentence(tmp_path):
     with pytest.raises(UserError, match="no record"):
         record.read(tmp_path)
+
+
+def test_a_folder_of_another_kind_of_run_or_without_its_record_is_left_alone(tmp_path):
+    record.Record({"seeds": [0]}, kind="compare").write(tmp_path / "record.json")
+    with pytest.raises(UserError, match=r"a run of `guide compare`, not of `guide generate`"):
+        record.earlier(tmp_path, {"seeds": [0]}, "generate")
+    (tmp_path / "seed-0000-guided.png").touch()
+    assert record.earlier(tmp_path, {"seeds": [0]}, "compare") is not None
+    (tmp_path / "record.json").unlink()
+    with pytest.raises(UserError, match=r"no record\.json"):
+        record.earlier(tmp_path, {"seeds": [0]}, "compare")
