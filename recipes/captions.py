@@ -36,10 +36,14 @@ STYLE_TEMPLATES = ("a {} painting", "{} painting", "a painting in the {} style",
 GENRE_TEMPLATES = ("a {}", "{}", "a painting: {}")
 
 
+def noun(style: str) -> str:
+    """The style's name as people write it."""
+    return style if style in ("ukiyo-e", "post-impressionism", "shin-hanga") else style.replace("-", " ")
+
+
 def style_words(style: str, rng: random.Random) -> str:
     """`baroque`, or for a movement its noun or its adjective."""
-    noun = style if style in ("ukiyo-e", "post-impressionism", "shin-hanga") else style.replace("-", " ")
-    return ADJECTIVES.get(style, noun) if rng.random() < 0.6 else noun
+    return ADJECTIVES.get(style, noun(style)) if rng.random() < 0.6 else noun(style)
 
 
 def century(year: float) -> str:

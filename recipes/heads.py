@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from probes.calibration import monotone
 from probes.judges import GENRES, STYLES
 from recipes import data, options
-from recipes.captions import ADJECTIVES
+from recipes.captions import ADJECTIVES, noun
 from recipes.captions import GENRES as GENRE_WORDS
 from recipes.clip import PREPROCESS, SIDE
 from recipes.metrics import artist_halves, fit_temperature, style_figures, year_figures
@@ -35,8 +35,7 @@ TEMPLATES = ("a {} painting", "{} painting", "a painting in the {} style")
 
 
 def words(style: str) -> list[str]:
-    noun = style if style in ("ukiyo-e", "post-impressionism") else style.replace("-", " ")
-    return list(dict.fromkeys((ADJECTIVES.get(style, noun), noun)))
+    return list(dict.fromkeys((ADJECTIVES.get(style, noun(style)), noun(style))))
 
 
 @torch.no_grad()

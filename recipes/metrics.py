@@ -1,5 +1,6 @@
 """Figures for the model cards: accuracies, calibration and years on unseen artists, with intervals from a bootstrap over artists."""
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -35,8 +36,6 @@ def style_figures(probabilities: np.ndarray, labels: np.ndarray, artists: pd.Ser
     """Accuracy, balanced accuracy, ECE and recall per class on unseen artists."""
     labels = np.asarray(labels)
     guess = probabilities.argmax(1)
-    import warnings
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a bootstrap sample may miss a class: balanced accuracy is then over those present
         interval = over_artists(artists, lambda rows: balanced_accuracy_score(labels[rows], guess[rows]))
