@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from probes.errors import UserError
+from probes.paths import typed
 
 
 class Commands(TyperGroup):
@@ -64,7 +65,7 @@ def generate(prompt: Prompt = "", style: Style = "", avoid: Avoid = None, period
     if not (brief.prompt or brief.styles or brief.period):
         raise UserError("Nothing is asked for; name a --style, a --prompt or a --period.")
     chosen, pixels = parse_seeds(seeds), parse_size(size) if size else None
-    folder = out or _folder(brief.slug())
+    folder = typed(out or _folder(brief.slug()))
     from guide.run import Request, generate
     request = Request(brief, folder, chosen, model, strategy, strength, steps, pixels, guidance_scale, encoder, judge, device, dtype, batch)
     _hush()
@@ -89,11 +90,13 @@ def compare(styles: Annotated[str, typer.Option(help="Styles, each on its own: b
             quiet: Quiet = False) -> None:
     """Run strategies on the same styles and seeds: paired differences of guide and verdict, with intervals, image distances and costs."""
     from guide.brief import parse_seeds, parse_size, parse_styles
+    if ":" in styles:
+        raise UserError("The styles that are compared stand each on its own, without weights; write --styles baroque,ukiyo-e.")
     keys = [key for name in styles.split(",") if name.strip() for key, _ in parse_styles(name)]
     names = [name.strip() for name in strategies.split(",") if name.strip()]
     chosen, pixels = parse_seeds(seeds), parse_size(size) if size else None
     brief = _brief(prompt, "", avoid, period, name_style)
-    folder = out or _folder("compare")
+    folder = typed(out or _folder("compare"))
     from guide.compare import compare
     from guide.run import Request
     request = Request(brief, folder, chosen, model, names[-1] if names else "", strength, steps, pixels, guidance_scale, encoder, judge,
@@ -117,7 +120,7 @@ def audit(folder: Annotated[Path, typer.Argument(help="A folder of pictures, or 
           quiet: Quiet = False) -> None:
     """Read any folder of pictures: style, year, content, the verdict; a table, CSV and JSON."""
     brief = _brief(prompt, style, avoid, period, True)
-    target = out or Path("outputs") / f"audit-{folder.resolve().name}"
+    target = typed(out or Path("outputs") / f"audit-{typed(folder).resolve().name}")
     from probes.audit import audit
     report = audit(folder, intent=brief, encoder=encoder, judge=judge, steered_by=tuple(steered_by or ()), device=device)
     _make(target)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from probes.config import catalogue, lookup
 from probes.errors import UserError
+from probes.paths import typed
 
 EMBEDDED = Path(__file__).parent / "embedded"
 
@@ -33,6 +34,16 @@ class Model:
     gated: bool = False
     key: str = ""
 
+    def __post_init__(self):
+        if not 1 <= self.steps <= 1000:
+            raise ValueError(f"steps must be from 1 to 1000, not {self.steps}")
+        if not 0 <= self.guidance_scale <= 100:
+            raise ValueError(f"guidance_scale must be from 0 to 100, not {self.guidance_scale:g}")
+        if self.size < 0 or self.size % 8 or self.size > 8192:
+            raise ValueError(f"size must be a multiple of 8 up to 8192 pixels, or 0 for the pipeline's own, not {self.size}")
+        if not 0 <= self.strength < float("inf"):
+            raise ValueError(f"strength must be 0 or more, not {self.strength:g}")
+
 
 def models() -> dict[str, Model]:
     """The catalogue of models by key."""
@@ -41,7 +52,7 @@ def models() -> dict[str, Model]:
 
 def find(name: str) -> Model:
     """The model that a name, a folder or a hub id means; what configs/models does not list gets plain settings. UserError for no such."""
-    folder = Path(name).expanduser()
+    folder = typed(name)
     if (folder / "model_index.json").is_file():
         return Model(source=str(folder), about="a local folder", licence="unverified", steps=30, guidance_scale=5., size=0, key=name)
     entries = models()

@@ -17,6 +17,7 @@ from probes.plain import plain
 __all__ = ["Record", "commit", "earlier", "now", "plain", "read", "typed", "versions"]
 
 SCHEMA = 1
+KINDS = ("generate", "compare", "transfer", "invert")
 FREE = frozenset({"out", "seeds", "command", "batch", "device"})
 PACKAGES = (
     "clip-guided-generation", "torch", "torchvision", "diffusers", "transformers", "open_clip_torch", "numpy", "pandas", "pillow",
@@ -26,7 +27,7 @@ PACKAGES = (
 
 def typed() -> str:
     """The command line as typed, quoted so that a shell reads it back."""
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    return shlex.join([Path(sys.argv[0]).stem.replace("cli", "guide"), *sys.argv[1:]])
 
 
 def versions() -> dict[str, str]:
@@ -107,9 +108,19 @@ def read(path: str | Path) -> Record:
     except ValueError as error:
         raise UserError(f"The record {path} is not JSON ({error}); run the command again.") from error
     known = {f.name for f in fields(Record)}
-    if not isinstance(found, dict) or "request" not in found or found.get("schema", 0) > SCHEMA:
+    whole = isinstance(found, dict) and isinstance(found.get("request"), dict) and type(found.get("schema", 0)) is int
+    if not whole or found.get("schema", 0) > SCHEMA or found.get("kind", "generate") not in KINDS:
         raise UserError(f"The record {path} is not one of this version; run the command again, or update the package.")
     return Record(**{key: value for key, value in found.items() if key in known})
+
+
+def _difference(name: str, then: object, now: object) -> str:
+    """`strength 10 instead of 20`: the first entry that differs, in the words of the command line where it has one."""
+    if isinstance(then, dict) and isinstance(now, dict):
+        key = next(key for key in {**then, **now} if then.get(key) != now.get(key))
+        return _difference(key, then.get(key), now.get(key))
+    said = ["none" if value in (None, "", []) else json.dumps(value, ensure_ascii=False)[:60] for value in (then, now)]
+    return f"another {name.replace('_', ' ')} ({said[0]} instead of {said[1]})"
 
 
 def earlier(folder: str | Path, resolved: dict, kind: str, free: frozenset[str] = FREE) -> Record | None:
@@ -129,6 +140,7 @@ def earlier(folder: str | Path, resolved: dict, kind: str, free: frozenset[str] 
     if not pictures:
         return None
     for name in (name for name in resolved if name not in free):
-        if before.request.get(name) != plain(resolved[name]):
-            raise UserError(f"The folder {folder} holds a run with another {name.replace('_', ' ')}; choose another folder with --out.")
+        then, wanted = before.request.get(name), plain(resolved[name])
+        if then != wanted:
+            raise UserError(f"The folder {folder} holds a run with {_difference(name, then, wanted)}; choose another folder with --out.")
     return before

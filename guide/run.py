@@ -1,4 +1,5 @@
 """`guide generate`: the same seeds unguided and guided, images as they finish, then what the probes and the verdict say of them."""
+import errno
 import inspect
 import json
 from collections import Counter
@@ -202,6 +203,8 @@ def _writable(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=folder):
             pass
+        if blocking := [name for name in ("trace.jsonl", "record.json", "report.csv", "sheet.png") if (folder / name).is_dir()]:
+            raise IsADirectoryError(errno.EISDIR, f"{blocking[0]} is a folder there")
     except OSError as error:
         raise UserError(f"Cannot write into {folder}: {error.strerror or error}; choose another folder with --out.") from None
 

@@ -15,6 +15,7 @@ from probes.encoders import Encoder
 from probes.errors import UserError
 from probes.judge import Judge, Opinion
 from probes.lineage import Lineage
+from probes.paths import printable
 from probes.period import PeriodProbe
 from probes.probe import Intent, Measure
 from probes.provenance import parameters
@@ -25,6 +26,7 @@ from probes.summary import summarise
 SMALLEST = 32
 BUDGET = 4_000_000  # pixels that go through the networks at a time
 UNKNOWN, INFINITY = float("nan"), float("inf")
+MOST, HEAVIEST = 9999, 1e6  # years and weights that a picture may claim for itself
 
 
 @dataclass(frozen=True)
@@ -43,15 +45,16 @@ class Intention:
     @classmethod
     def written(cls, parameters: dict) -> "Intention":
         """What a PNG's own parameters say; where they make no sense, only its subject."""
-        subject, known = str(parameters.get("subject") or ""), styles()
+        subject, known = printable(str(parameters.get("subject") or "")), styles()
         try:
             wanted = tuple((str(name), float(weight)) for name, weight in parameters.get("styles") or ())
             avoid, period = tuple(map(str, parameters.get("avoid") or ())), tuple(map(int, parameters.get("period") or ()))
         except (TypeError, ValueError, OverflowError):
             return cls(subject)
         names = [*(name for name, _ in wanted), *avoid]
-        sensible = len(set(names)) == len(names) and known.keys() >= set(names) and all(0 < weight < INFINITY for _, weight in wanted)
-        if not sensible or len(period) not in (0, 2) or list(period) != sorted(period):
+        sensible = len(set(names)) == len(names) and known.keys() >= set(names) and all(0 < weight <= HEAVIEST for _, weight in wanted)
+        dated = len(period) == 2 and -MOST <= period[0] <= period[1] <= MOST
+        if not sensible or (period and not dated):
             return cls(subject)
         return cls(subject, wanted, avoid, period or None)
 
@@ -132,14 +135,15 @@ def _open(number: int, source: object, intent: Intent | None) -> _Picture:
     if isinstance(source, Tensor):
         return _Picture({"image": f"image {number}"}, given, image.check(source[None].float()))
     written = parameters(source) or {}
-    row = {"image": str(source), "variant": written.get("variant")}
-    if isinstance(written.get("seed"), int):
-        row["seed"] = written["seed"]
+    variant, seed = written.get("variant"), written.get("seed")
+    row = {"image": printable(Path(source)), "variant": printable(variant) if isinstance(variant, str) else None}
+    if type(seed) is int and abs(seed) < 2**63:
+        row["seed"] = seed
     intention = Intention.written(written) if given == Intention() else given
     try:
         pixels = image.load(source)
     except UserError as error:
-        return _Picture(row | {"error": str(error)}, intention, None)
+        return _Picture(row | {"error": printable(str(error))}, intention, None)
     if written.get("kind") == "contact sheet":
         return _Picture(row | {"error": "a contact sheet, not a picture"}, intention, None)
     if min(pixels.shape[-2:]) < SMALLEST:

@@ -139,6 +139,8 @@ def _load(source: str, device: str, dtype: torch.dtype | None) -> Encoder:
     if dtype not in PRECISIONS:
         raise UserError(f"an encoder computes in float32, bfloat16 or float16, not in {dtype}.")
     try:
+        if torch.device(device).type == "meta":
+            raise RuntimeError("it holds no numbers")
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"the device {device!r} is not to be had here ({str(error).splitlines()[0]}); try --device cpu.") from None

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from probes.errors import UserError
+from probes.paths import typed
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 TOLERANCE = 1e-2  # bfloat16 near 1 is no finer
@@ -25,6 +26,8 @@ def load(path: Path | str) -> Tensor:
                 return from_pil(ImageOps.exif_transpose(image))
     except FileNotFoundError:
         raise UserError(f"there is no image {path}.") from None
+    except UserError as error:
+        raise UserError(f"{path} cannot be read as an image: {error}") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         limit = Image.MAX_IMAGE_PIXELS // 10 ** 6
         raise UserError(f"{path} has too many pixels to be read safely; make it smaller than {limit} megapixels.") from None
@@ -35,7 +38,17 @@ def load(path: Path | str) -> Tensor:
 
 
 def from_pil(image: Image.Image) -> Tensor:
-    """A Pillow image of any mode as `(1, 3, h, w)`: 16-bit greys keep their range, transparency is laid over white."""
+    """A Pillow image of any mode as `(1, 3, h, w)`: 16-bit greys keep their range, transparency is laid over white.
+
+    UserError for 32-bit greys and floats: nothing in such a file says which value is white.
+    """
+    if image.mode in ("I", "F"):
+        grey = np.asarray(image)
+        # Pillow opens a 16-bit grey PNG as 32-bit integers in some versions; whatever fits 16 bits is taken as such.
+        if image.mode == "F" or image.format != "PNG" or grey.min() < 0 or grey.max() > 65535:
+            kind = "floating-point numbers" if image.mode == "F" else "32-bit integers"
+            raise UserError(f"its pixels are {kind}, of which nothing says what is white; save it with 8 or 16 bits a channel.")
+        return torch.from_numpy(grey.astype(np.float32) / 65535)[None, None].expand(1, 3, -1, -1).contiguous()
     if image.mode.startswith("I;16"):
         grey = np.asarray(image).astype(np.float32) / 65535
         return torch.from_numpy(grey)[None, None].expand(1, 3, -1, -1).contiguous()
@@ -91,7 +104,7 @@ def clamp(images: Tensor) -> Tensor:
 
 def find(source: Path | str) -> list[Path]:
     """The images a folder (with its subfolders), a glob pattern or a file name means, in natural order; UserError if there are none."""
-    path = Path(source).expanduser()
+    path = typed(source)
     if path.is_file():
         return [path]
     candidates = path.rglob("*") if path.is_dir() else map(Path, glob.glob(str(path), recursive=True))

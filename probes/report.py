@@ -70,7 +70,7 @@ class Report:
         for row in zip(*(cells for _, _, cells in columns), strict=True):
             table.add_row(*(Text(cell) for cell in row))
         lines = [f"The first {len(shown)} of {len(self.rows)} images; the CSV has all."] if len(shown) < len(self.rows) else []
-        lines += [f"Not read: {_printable(row['error'])}" for row in shown[shown["error"] != ""].to_dict("records")]
+        lines += [f"Not read: {_unread(row)}" for row in shown[shown["error"] != ""].to_dict("records")]
         return Group(*([self._title(), table] if read else []), Text("\n".join([*lines, *self.summary.get("sentences", [])])))
 
     def _title(self) -> Text:
@@ -96,6 +96,11 @@ def _cells(rows: list[dict]) -> list[tuple[str, bool, list[str]]]:
         ("year", False, [_number(row["verdict_year"], ".0f") for row in rows]),
         ("kept", False, [{True: "yes", False: "no"}[bool(row["kept"])] if _known(row["kept"]) else "" for row in rows]),
     ]
+
+
+def _unread(row: dict) -> str:
+    """The reason, with the file's name where the reason does not say it."""
+    return _printable(row["error"] if row["image"] in row["error"] else f"{row['image']}: {row['error']}")
 
 
 def _known(value: object) -> bool:

@@ -7,6 +7,7 @@ from pickle import UnpicklingError
 from probes import hub
 from probes.config import nearest, offer
 from probes.errors import UserError
+from probes.paths import typed
 
 CONFIG = "open_clip_config.json"
 # In the order in which open_clip prefers them.
@@ -54,7 +55,7 @@ def locate(source: str, embedded: Path) -> Source:
         if not (embedded / CONFIG).is_file():
             raise UserError(f"the embedded encoder is missing ({embedded / CONFIG}); reinstall the package or name another encoder.")
         return _folder(embedded, "embedded", "guide")
-    folder = Path(source.removeprefix("local-dir:")).expanduser()
+    folder = typed(source.removeprefix("local-dir:"))
     if folder.is_dir():
         return _folder(folder, source)
     if source.startswith("hf-hub:"):
@@ -73,7 +74,11 @@ def _folder(folder: Path, name: str, data: str = "") -> Source:
         raise UserError(f"the folder {folder} holds no weights; put {WEIGHTS[0]} beside {CONFIG}.")
     card = folder / "card.json"
     if card.is_file():
-        data = json.loads(card.read_text(encoding="utf-8")).get("lineage", {}).get("data", data)
+        try:
+            lineage = json.loads(card.read_text(encoding="utf-8")).get("lineage") or {}
+            data = str(lineage.get("data", data))
+        except (OSError, ValueError, AttributeError) as error:
+            raise UserError(f"the card {card} cannot be read ({error}); mend it, or take it away.") from None
     return Source(name, f"local-dir:{folder}", (preferred or present)[0], data=data)
 
 

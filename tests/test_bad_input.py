@@ -28,6 +28,15 @@ WRONG = [
     ((*GENERATE, "--guidance-scale", "-1"), "guidance scale"),
     ((*GENERATE, "--strength", "-1"), "strength"),
     ((*GENERATE, "--strength", "nan"), "strength"),
+    ((*GENERATE, "--strength", "1e38"), "up to 10000"),
+    ((*GENERATE, "--out", "o" * 300), "path"),
+    ((*GENERATE, "--model", "m" * 300), "path"),
+    ((*GENERATE, "--model", "~nobody-here/model"), "home"),
+    ((*GENERATE, "--encoder", "~nobody-here/clip"), "home"),
+    ((*GENERATE, "--device", "meta"), "--device cpu"),
+    (("compare", "--styles", "baroque:.7,ukiyo-e:.3"), "without weights"),
+    (("audit", "a" * 300), "path"),
+    (("audit", "~nobody-here/pictures"), "home"),
     ((*GENERATE, "--batch", "0"), "pictures at a time"),
     ((*GENERATE, "--model", "embeded"), "embedded"),
     ((*GENERATE, "--strategy", "clean-imagge"), "clean-image"),
@@ -105,3 +114,47 @@ def test_an_empty_folder_has_nothing_to_audit(elsewhere):
     done = guide("audit", "pictures")
     assert is_one_clear_sentence(done), done.output
     assert "pictures" in done.stderr
+
+
+def test_one_odd_picture_does_not_end_the_audit_of_its_folder(elsewhere):
+    """Names that are no UTF-8, and chunks that claim a seed, a year or a weight beyond all bounds, or text that no file can hold."""
+    import os
+
+    from PIL import Image, PngImagePlugin
+
+    from probes.audit import audit
+    folder = elsewhere / "pictures"
+    folder.mkdir()
+    claims = ['{"seed": 1' + "0" * 30 + "}", '{"subject": "\\ud800", "variant": "\\udfff"}', '{"period": [1, 1' + "0" * 40
+              + '], "styles": [["baroque", 1]]}',
+              '{"styles": [["baroque", 1e308], ["rococo", 1e308]]}', '{"styles": 3, "seed": true}']
+    for number, claim in enumerate(claims):
+        chunks = PngImagePlugin.PngInfo()
+        chunks.add_text("guide", claim)
+        Image.new("RGB", (64, 64), "teal").save(folder / f"{number}.png", pnginfo=chunks)
+    (folder / "5.tif").write_bytes(b"")
+    Image.new("F", (64, 64)).save(folder / "6.tif")
+    Image.new("RGB", (64, 64), "teal").save(os.fsencode(folder) + b"/7-\xff.png")
+    report = audit(folder)
+    assert [bool(error) for error in report.rows["error"]] == [False] * 5 + [True, True, False]
+    assert "8 or 16 bits" in report.rows["error"][6]
+    report.to_csv(elsewhere / "report.csv")
+    report.to_json(elsewhere / "report.json")
+    assert "7-\N{REPLACEMENT CHARACTER}.png" in (elsewhere / "report.csv").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("said", ['{"request": null}', '{"request": {}, "schema": "x"}', "[]", '{"request": {}, "kind": "nothing"}'])
+def test_a_damaged_record_is_named(said, elsewhere):
+    (elsewhere / "run").mkdir()
+    (elsewhere / "run" / "record.json").write_text(said)
+    (elsewhere / "run" / "seed-0-unguided.png").write_bytes(b"")
+    done = guide(*GENERATE, "--out", "run", "--steps", "2", "--seeds", "0")
+    assert is_one_clear_sentence(done)
+    assert "record" in done.stderr
+
+
+def test_a_folder_of_another_run_says_what_differs(elsewhere):
+    assert guide(*GENERATE, "--out", "run", "--steps", "2", "--seeds", "0", "-q").exit_code == 0
+    done = guide(*GENERATE, "--out", "run", "--steps", "3", "--seeds", "0")
+    assert is_one_clear_sentence(done)
+    assert "steps (2 instead of 3)" in done.stderr

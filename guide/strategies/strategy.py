@@ -9,6 +9,8 @@ from torch import Tensor
 from guide.replay import Combination
 from probes.errors import UserError
 
+STRONGEST = 10_000  # far beyond what leaves a picture
+
 
 def rms(x: Tensor) -> Tensor:
     """Root mean square of each image's numbers: (n, ...) -> (n,)."""
@@ -98,8 +100,9 @@ class Strategy:
     move: ClassVar[Literal["consistent", "fixed noise"]] = "consistent"
 
     def __post_init__(self):
-        if not (math.isfinite(self.strength) and self.strength >= 0):
-            raise UserError(f"A strength of {self.strength} has no meaning; give 0, 1 (a fifth of classifier-free guidance) or more.")
+        if not 0 <= self.strength <= STRONGEST:
+            raise UserError(f"A strength of {self.strength:g} has no meaning; give 0, 1 (a fifth of classifier-free guidance) or more, "
+                            f"up to {STRONGEST}.")
         if not 0 <= self.start < self.stop <= 1:
             raise UserError(f"The window {self.start} to {self.stop} is no part of the run; give shares of it, 0 <= start < stop <= 1.")
         if isinstance(self.every, bool) or not isinstance(self.every, int) or self.every < 1:

@@ -1,0 +1,25 @@
+"""Paths as a user types them."""
+import os
+from pathlib import Path
+
+from probes.errors import UserError
+
+
+def typed(text: str | Path) -> Path:
+    """The path with its `~` expanded. UserError where no file could have it: too long, a null character, the home of nobody."""
+    try:
+        path = Path(text).expanduser()
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return path
+    except RuntimeError:
+        raise UserError(f"the path {text} begins with the home of a user whom this machine does not know; write it out.") from None
+    except (OSError, ValueError) as error:
+        shown = str(text) if len(str(text)) <= 80 else f"{str(text)[:80]}..."
+        raise UserError(f"{shown!r} cannot be a path ({getattr(error, 'strerror', None) or error}); choose another.") from None
+    return path
+
+
+def printable(text: str | Path) -> str:
+    """Text that any terminal and any UTF-8 file can hold: bytes of a file name that are no UTF-8 become replacement characters."""
+    return os.fsencode(str(text)).decode("utf-8", "replace") if isinstance(text, Path) else str(text).encode("utf-8", "replace").decode()
