@@ -1,12 +1,12 @@
 """Train the small CLIP that steers: open_clip's own classes and disk format, contrastive on composed captions, robust on purpose.
 
     python -m recipes.clip --data paintings/ --work work/ --minutes 30
+    accelerate launch -m recipes.clip --data paintings/ --work work/ --preset gpu
 
 The text tower freezes part-way (its snapshot in `work/clip/` is what the denoiser is conditioned on); the image tower trains on.
 """
 
 import json
-import random
 from pathlib import Path
 from typing import Annotated
 
@@ -18,11 +18,12 @@ from diffusers import AutoencoderTiny
 from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
+from transformers import CLIPTokenizer
 
 from recipes import data, options
 from recipes.captions import GENRE_TEMPLATES, GENRES, STYLE_TEMPLATES, caption, style_words
 from recipes.tokenizer import CONTEXT, learn
-from recipes.training import Run, train
+from recipes.training import Run, known_mean, train
 from recipes.views import adversarial, damaged, vae_pass, views
 
 SIDE = 96
@@ -39,13 +40,22 @@ CONFIG = {
         "tokenizer_kwargs": {},
     },
 }
+# Images stay at 96 pixels: what fits and reads the heads takes SIDE for granted.
+LARGE = CONFIG | {
+    "vision_cfg": CONFIG["vision_cfg"] | {"layers": [3, 4, 6, 3], "width": 40},
+    "text_cfg": CONFIG["text_cfg"] | {"width": 256, "heads": 8, "layers": 6},
+}
+PRESETS = {
+    "cpu": {"config": CONFIG, "minutes": 30.0, "batch_size": 128},  # image tower 6.9 M parameters, text tower 2.8 M
+    "gpu": {"config": LARGE, "minutes": 60.0, "batch_size": 1024},  # 14.5 M and 5.9 M
+}
 PREPROCESS = {"mean": [0.5, 0.45, 0.38], "std": [0.25, 0.24, 0.23], "interpolation": "bilinear", "resize_mode": "shortest"}
 
 
-def save(clip: open_clip.CLIP, folder: Path):
+def save(clip: open_clip.CLIP, folder: Path, config: dict = CONFIG):
     """open_clip's folder: `open_clip_config.json` and 16-bit safetensors beside the tokenizer."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": CONFIG, "preprocess_cfg": PREPROCESS}, indent=2))
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": PREPROCESS}, indent=2))
     state = {name: value.half().contiguous() if value.is_floating_point() else value for name, value in clip.state_dict().items()}
     save_file(state, folder / "open_clip_model.safetensors")
 
@@ -53,26 +63,38 @@ def save(clip: open_clip.CLIP, folder: Path):
 def main(
     folder: options.Data,
     work: options.Work = Path("work"),
-    minutes: options.Minutes = 30.0,
+    minutes: options.Minutes = None,
     device: options.Device = "auto",
-    batch_size: Annotated[int, typer.Option(help="Images a step, before the adversarial copies.")] = 128,
+    batch_size: options.Batch = None,
     freeze: Annotated[float, typer.Option(help="Progress at which the text tower freezes.")] = 0.4,
     start: options.Start = None,
+    steps: options.Steps = None,
+    seed: options.Seed = 0,
+    preset: options.Preset = "cpu",
 ):
-    device = options.device(device)
-    images, table = data.paintings(folder, work)
-    target = work / "clip" / "model"
-    tokenizer = learn(table, target)
-    save_config_first = not (target / "open_clip_config.json").exists()
-    torch.manual_seed(0)
+    """The small CLIP; its image and text towers, tokenizer and configuration, in `work/clip/model`."""
+    sizes = options.chosen(PRESETS, preset, minutes=minutes, batch_size=batch_size)
+    config, batch_size = sizes["config"], sizes["batch_size"]
+    accelerator = options.accelerator(device, steps is not None)
+    device, target = accelerator.device, work / "clip" / "model"
+    with accelerator.main_process_first():
+        images, table = data.paintings(folder, work)
+        # The text tower of a warm start knows its own tokens; another vocabulary would scramble them.
+        known = start or (None if accelerator.is_main_process else target)
+        tokenizer = CLIPTokenizer.from_pretrained(known) if known else learn(table, target)
+    torch.manual_seed(seed)
     if start:
+        config = json.loads((start / "open_clip_config.json").read_text())["model_cfg"]
         clip, _, _ = open_clip.create_model_and_transforms(f"local-dir:{start}")
     else:
-        clip = open_clip.CLIP(**CONFIG)
-    if save_config_first:
-        save(clip, target)
+        clip = open_clip.CLIP(**config)
+    if accelerator.is_main_process:
+        tokenizer.save_pretrained(target)
+        if not (target / "open_clip_config.json").exists():
+            save(clip, target, config)
+    images = data.near(images, device)
     clip = clip.float().to(device, memory_format=torch.channels_last)
-    year_head = nn.Linear(CONFIG["embed_dim"], 1).to(device)
+    year_head = nn.Linear(config["embed_dim"], 1).to(device)
     models = nn.ModuleDict({"clip": clip, "year": year_head})
     text_parameters = [p for name, p in clip.named_parameters() if not name.startswith(("visual.", "logit_scale"))]
     named = list(models.named_parameters())
@@ -80,7 +102,10 @@ def main(
         {"params": [p for _, p in named if p.ndim > 1], "weight_decay": 0.05},
         {"params": [p for _, p in named if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    run = Run(models, torch.optim.AdamW(groups, 1e-3, betas=(0.9, 0.98)), work / "clip", minutes, decay=0.998)
+    optimizer = torch.optim.AdamW(groups, 1e-3, betas=(0.9, 0.98))
+    budget = {"minutes": sizes["minutes"], "steps": steps, "seed": seed}
+    run = Run(models, optimizer, work / "clip", decay=0.998, accelerator=accelerator, **budget)
+    generator, rng, marker, coder = run.generator, run.rng, work / "clip" / "text-frozen", work / "autoencoder" / "vae"
 
     guide = np.flatnonzero(table["split"] == "guide")
     names = [style for style in table["style"].value_counts().index if style]
@@ -88,12 +113,10 @@ def main(
     style_of = torch.tensor([names.index(s) if s in names else -1 for s in table["style"]])
     genre_of = torch.tensor([genres.index(g) if g in genres else -1 for g in table["genre"]])
     year_of = torch.tensor((table["year"].to_numpy(np.float32) - 1850) / 80)
-    counts = table["style"].iloc[guide].map(table["style"].iloc[guide].value_counts()).to_numpy()
-    weights = torch.tensor(counts**-0.6)
+    weights = torch.tensor(data.balance(table.iloc[guide], style=0.6, artist=0.35))
     rows_of = list(table.itertuples())
-    generator, rng = torch.Generator().manual_seed(run.step), random.Random(run.step)
     mean, std = (torch.tensor(PREPROCESS[key], device=device)[:, None, None] for key in ("mean", "std"))
-    state = {"frozen": False, "autoencode": None}
+    loaded = {}
 
     def tokens(texts):
         return tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids.to(device)
@@ -102,8 +125,14 @@ def main(
         return F.normalize(clip.encode_image(((pixels - mean) / std).contiguous(memory_format=torch.channels_last)).float(), dim=-1)
 
     def classify(embeddings, prompts, labels):
-        known = labels >= 0
-        return F.cross_entropy(20 * embeddings[known] @ prompts.T, labels[known], label_smoothing=0.05)
+        errors = F.cross_entropy(20 * embeddings @ prompts.T, labels.clamp_min(0), reduction="none", label_smoothing=0.05)
+        return known_mean(errors, labels >= 0)
+
+    def hold_text():
+        for parameter in text_parameters:
+            parameter.requires_grad_(False)
+            parameter.grad = None
+        run.state["frozen"] = True
 
     def freeze_text():
         averaged = {
@@ -116,24 +145,24 @@ def main(
         run.average["clip"].load_state_dict(
             clip.state_dict() | {k: v for k, v in run.average["clip"].state_dict().items() if k.startswith(("visual.", "logit_scale"))}
         )
-        for parameter in text_parameters:
-            parameter.requires_grad_(False)
-            parameter.grad = None
-        save(run.average["clip"], target)
-        (work / "clip" / "text-frozen").touch()
-        state["frozen"] = True
+        hold_text()
+        if run.main:
+            save(run.average["clip"], target, config)
+            marker.touch()
 
     def losses(step, progress):
-        if progress >= freeze and not state["frozen"]:
+        if progress >= freeze and not run.state.get("frozen"):
             freeze_text()
-        if state["autoencode"] is None and step % 100 == 0 and (work / "autoencoder" / "vae").exists():
-            state["autoencode"] = vae_pass(AutoencoderTiny.from_pretrained(work / "autoencoder" / "vae").to(device).eval())
+        if "autoencode" not in loaded and (not loaded or step % 100 == 0):  # the autoencoder may still be in training beside this
+            loaded["looked"] = True
+            if coder.exists():
+                loaded["autoencode"] = vae_pass(AutoencoderTiny.from_pretrained(coder).to(device).eval())
         chosen = guide[torch.multinomial(weights, batch_size, generator=generator).numpy()]
         pixels = views(data.batch(images, chosen, device), SIDE, generator)
         half = batch_size // 2
-        pixels = torch.cat([pixels[:half], damaged(pixels[half:], generator, state["autoencode"])])
+        pixels = torch.cat([pixels[:half], damaged(pixels[half:], generator, loaded.get("autoencode"))])
         styles, genre_labels, years = style_of[chosen].to(device), genre_of[chosen].to(device), year_of[chosen].to(device)
-        with torch.set_grad_enabled(not state["frozen"]):
+        with torch.set_grad_enabled(not run.state.get("frozen")):
             texts = [caption(rows_of[row], rng) for row in chosen]
             prompts = [rng.choice(STYLE_TEMPLATES).format(style_words(name, rng)) for name in names]
             prompts += [rng.choice(GENRE_TEMPLATES).format(GENRES[name]) for name in genres]
@@ -149,14 +178,15 @@ def main(
         image = encode(pixels)
         logits = clip.logit_scale.exp().clamp(max=60) * image @ text.T
         # Rows with the same caption are no negatives of each other.
-        same = torch.tensor([[a == b for b in texts] for a in texts], device=device)
+        first = {text: index for index, text in enumerate(texts)}
+        codes = torch.tensor([first[text] for text in texts], device=device)
+        same = codes[:, None] == codes
         soft = same.float() / same.sum(1, keepdim=True)
         contrastive = (F.cross_entropy(logits, soft) + F.cross_entropy(logits.T, soft)) / 2
         dated = ~years.isnan()
-        year = F.smooth_l1_loss(year_head(image * 16)[dated, 0], years[dated], beta=0.5)
+        year = known_mean(F.smooth_l1_loss(year_head(image * 16)[:, 0], years.nan_to_num(), beta=0.5, reduction="none"), dated)
         with torch.no_grad():
-            known = styles >= 0
-            accuracy = (image @ style_text.T).argmax(1).eq(styles)[known].float().mean()
+            accuracy = known_mean((image @ style_text.T).argmax(1).eq(styles).float(), styles >= 0)
         return {
             "contrastive": 0.5 * contrastive,
             "style": classify(image, style_text, styles),
@@ -165,12 +195,13 @@ def main(
             "_style_accuracy": accuracy,
         }
 
-    if (work / "clip" / "text-frozen").exists() and run.progress >= freeze:
-        for parameter in text_parameters:
-            parameter.requires_grad_(False)
-        state["frozen"] = True
-    save(train(run, losses)["clip"], target)
+    # Once frozen, frozen for good: the denoiser may be learning from it. Checkpoints of earlier versions tell by the marker alone.
+    if run.state.get("frozen") or ("frozen" not in run.state and run.step and marker.exists() and run.progress >= freeze):
+        hold_text()
+    average = train(run, losses)["clip"]
+    if run.main:
+        save(average, target, config)
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    options.start(main)

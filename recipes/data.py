@@ -1,70 +1,175 @@
-"""A folder of paintings with `metadata.csv` -> one uint8 array on disk that every recipe reads.
+"""A folder of paintings -> one uint8 array on disk that every recipe reads, and batches, crops and sampling weights from it.
 
-The folder holds images, loose or in tar shards, and a table with the columns `file_name`, `split` (guide, judge, test; artists
-disjoint) and, where known, `style`, `genre`, `year`, `artist`, `title`.
+Images lie loose in any depth or in tar shards; `recipes/metadata.py` tells what the table beside them may look like.
 """
 
 import io
+import json
 import tarfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from PIL import Image
+import typer
+from PIL import Image, ImageOps
 from rich.progress import track
 
+from probes.atomic import write_text
+from probes.errors import UserError
+from recipes import metadata
+
 SIDE = 144  # the stored side in pixels; recipes crop 128 or 96 from it
-MIN_IMAGES = 200  # a style with fewer is kept out of heads and claims: a handful of artists teaches the artists
+ABSENT = "not in the folder"
 
 
-def paintings(folder: Path, cache: Path) -> tuple[np.ndarray, pd.DataFrame]:
-    """Images `(n, 144, 144, 3)` uint8, memory-mapped, and their table, row by row. Built once into `cache`."""
-    table = pd.read_csv(folder / "metadata.csv", dtype={"title": str}).fillna({"title": "", "style": "", "genre": "", "artist": ""})
-    store = cache / "paintings.npy"
+def paintings(folder: Path, cache: Path, side: int = SIDE) -> tuple[np.ndarray, pd.DataFrame]:
+    """Images `(n, side, side, 3)` uint8, memory-mapped, and their table (`metadata.read`), row by row. Built once into `cache`.
+
+    Files that are missing or cannot be read are named, counted and left out of both; UserError where none is left.
+    """
+    table = metadata.read(folder)
+    store = cache / ("paintings.npy" if side == SIDE else f"paintings-{side}.npy")
+    account = store.with_suffix(".json")
     if not store.exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        partial = store.with_suffix(".partial")
-        rows = {name: row for row, name in enumerate(table["file_name"])}
-        images = np.lib.format.open_memmap(partial, "w+", np.uint8, (len(table), SIDE, SIDE, 3))
-        found = np.zeros(len(table), bool)
-        for name, data in track(_files(folder), description="decoding paintings"):
-            if name in rows:
-                with Image.open(io.BytesIO(data)) as image:
-                    images[rows[name]] = _square(image)
-                found[rows[name]] = True
-        if not found.all():
-            raise FileNotFoundError(
-                f"{(~found).sum()} of {len(found)} files named in metadata.csv are not in {folder}, "
-                f"the first: {table['file_name'][int((~found).argmax())]}"
-            )
-        images.flush()
-        partial.rename(store)
+        _build(folder, table, store, account, side)
     images = np.load(store, mmap_mode="r")
+    if account.exists():
+        told = json.loads(account.read_text())
+        left_out = told["left out"]
+        if told["files"] != len(table) or not set(left_out) <= set(table["file_name"]):
+            raise UserError(f"{store} was built from another table ({told['files']} rows, now {len(table)}): delete it and start again.")
+        table = table[~table["file_name"].isin(left_out.keys())].reset_index(drop=True)
     if len(images) != len(table):
-        raise ValueError(f"{store} was built from another table ({len(images)} images, now {len(table)}): delete it and start again")
+        raise UserError(f"{store} was built from another table ({len(images)} images, now {len(table)}): delete it and start again.")
     return images, table
 
 
-def styles(table: pd.DataFrame) -> list[str]:
-    """The styles with enough images to be learned, most frequent first."""
-    counts = table.loc[table["style"] != "", "style"].value_counts()
-    return [style for style, count in counts.items() if count >= MIN_IMAGES]
+def stored(side: int) -> int:
+    """The side at which images are kept for crops of `side` pixels; UserError unless the autoencoder can halve it three times."""
+    if side % 8:
+        raise UserError(f"--side {side} is not a multiple of 8: choose 128 or 192.")
+    return side * 9 // 8
 
 
-def batch(images: np.ndarray, rows: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
-    """The rows as `(n, 3, 144, 144)` float in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(images[rows])).to(device).permute(0, 3, 1, 2).float().div_(255)
+def _build(folder: Path, table: pd.DataFrame, store: Path, account: Path, side: int):
+    """Decode every image of the table into `store`; what could not be read, and why, goes into `account`."""
+    store.parent.mkdir(parents=True, exist_ok=True)
+    place = {name: row for row, name in enumerate(table["file_name"])}
+    bad, found, half = {}, np.zeros(len(place), bool), store.with_suffix(".partial")
+    decoded = np.lib.format.open_memmap(half, "w+", np.uint8, (len(place), side, side, 3))
+
+    def decode(item: tuple[str, bytes]) -> tuple[str, np.ndarray | str]:
+        try:
+            with Image.open(io.BytesIO(item[1])) as image:
+                return item[0], _square(image, side)
+        except Exception as error:  # a broken file breaks in as many ways as there are formats
+            return item[0], f"{type(error).__name__}: {str(error).removesuffix('.')}"
+
+    files = ((next((name for name in names if name in place), None), load) for names, load in _files(folder))
+    read = ((name, load()) for name, load in files if name is not None)
+    with ThreadPoolExecutor() as pool:
+        results = (result for some in iter(lambda: list(islice(read, 32)), []) for result in pool.map(decode, some))
+        for name, pixels in track(results, description="decoding paintings", total=len(place)):
+            if isinstance(pixels, str):
+                bad[name] = pixels
+            else:
+                decoded[place[name]], found[place[name]] = pixels, True
+    bad |= {name: ABSENT for name, row in place.items() if not found[row] and name not in bad}
+    if not found.any():
+        first, reason = next(iter(bad.items()))
+        half.unlink()
+        raise UserError(f"None of the {len(place)} images that the metadata of {folder} names could be read; the first, {first}: {reason}.")
+    if bad:
+        _tell(bad, len(place))
+        every, half = decoded, half.with_suffix(".kept")
+        decoded = np.lib.format.open_memmap(half, "w+", np.uint8, (int(found.sum()), side, side, 3))
+        for row, source in enumerate(np.flatnonzero(found)):
+            decoded[row] = every[source]
+        store.with_suffix(".partial").unlink()
+    decoded.flush()
+    both = metadata.shared_artists(table[found])
+    if both:
+        typer.echo(f"{len(both)} artists are in more than one split, the first is {both[0]}: figures on them are not on unseen artists.")
+    write_text(account, json.dumps({"side": side, "files": len(place), "left out": bad}, indent=1))
+    half.rename(store)
+
+
+def _tell(bad: dict[str, str], total: int):
+    absent, broken = ([name for name, why in bad.items() if (why == ABSENT) == wanted] for wanted in (True, False))
+    if absent:
+        typer.echo(f"{len(absent)} of {total} images that the metadata names are not there and are left out, the first is {absent[0]}.")
+    if broken:
+        typer.echo(f"{len(broken)} of {total} images cannot be read and are left out:")
+        for name in broken[:20]:
+            typer.echo(f"  {name}: {bad[name]}")
+        if len(broken) > 20:
+            typer.echo(f"  and {len(broken) - 20} more, named in the .json beside the cache")
+
+
+def _files(folder: Path) -> Iterator[tuple[tuple[str, ...], Callable[[], bytes]]]:
+    """Every image: the names under which the table may know it, and a function that returns its bytes.
+
+    What is in a shard may be known by its path there or by its bare name, both as if it lay where the shard lies.
+    """
+    for path in metadata.walk(folder):
+        inside = path.parent.relative_to(folder)
+        if path.suffix == ".tar":
+            with tarfile.open(path) as tar:
+                for member in tar:
+                    if member.isfile():
+                        names = tuple((inside / name).as_posix() for name in (member.name, Path(member.name).name))
+                        yield names, partial(_member, tar, member)
+        elif path.suffix.lower() in metadata.IMAGES:
+            yield ((inside / path.name).as_posix(),), path.read_bytes
+
+
+def _member(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    return tar.extractfile(member).read()
+
+
+def _square(image: Image.Image, side: int) -> np.ndarray:
+    """The middle square at `side` pixels, upright."""
+    image.draft("RGB", (2 * side, 2 * side))  # a large JPEG is decoded at a fraction of its size
+    image = ImageOps.exif_transpose(image).convert("RGB")
+    if image.size != (side, side):
+        edge = min(image.size)
+        left, top = (image.width - edge) // 2, (image.height - edge) // 2
+        image = image.resize((side, side), Image.Resampling.LANCZOS, (left, top, left + edge, top + edge))
+    return np.asarray(image)
+
+
+def near(images: np.ndarray, device: torch.device) -> np.ndarray | torch.Tensor:
+    """The images on a GPU where they take at most a third of its free memory, else as they are: copying batches would starve it."""
+    if device.type != "cuda" or images.nbytes > torch.cuda.mem_get_info(device)[0] / 3:
+        return images
+    return torch.cat([torch.from_numpy(np.ascontiguousarray(part)).to(device) for part in np.array_split(images, -(-len(images) // 4096))])
+
+
+def batch(images: np.ndarray | torch.Tensor, rows: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
+    """The rows as `(n, 3, side, side)` float in [0, 1]."""
+    if isinstance(images, torch.Tensor):
+        chosen = images[torch.as_tensor(rows, device=images.device)]
+    else:
+        chosen = torch.from_numpy(np.ascontiguousarray(images[rows]))
+    return chosen.to(device).permute(0, 3, 1, 2).float().div_(255)
 
 
 def random_crop(images: torch.Tensor, side: int, generator: torch.Generator) -> torch.Tensor:
     """One random square of `side` pixels per image, mirrored half of the time: `(n, 3, side, side)`."""
-    n, _, height, width = images.shape
-    tops = torch.randint(height - side + 1, (n,), generator=generator)
-    lefts = torch.randint(width - side + 1, (n,), generator=generator)
-    crops = torch.stack([image[:, top : top + side, left : left + side] for image, top, left in zip(images, tops, lefts, strict=True)])
-    mirrored = torch.rand(n, generator=generator) < 0.5
-    return torch.where(mirrored.to(crops.device)[:, None, None, None], crops.flip(-1), crops)
+    n, channels, height, width = images.shape
+    tops = torch.randint(height - side + 1, (n, 1), generator=generator)
+    lefts = torch.randint(width - side + 1, (n, 1), generator=generator)
+    mirrored = torch.rand(n, 1, generator=generator) < 0.5
+    across = torch.arange(side)
+    rows, columns = tops + across, lefts + torch.where(mirrored, across.flip(0), across)
+    rows, columns = rows.to(images.device)[:, None, :, None], columns.to(images.device)[:, None, None, :]
+    pick = torch.arange(n, device=images.device)[:, None, None, None], torch.arange(channels, device=images.device)[None, :, None, None]
+    return images[*pick, rows, columns]
 
 
 def centre_crop(images: torch.Tensor, side: int) -> torch.Tensor:
@@ -73,21 +178,14 @@ def centre_crop(images: torch.Tensor, side: int) -> torch.Tensor:
     return images[..., top : top + side, left : left + side]
 
 
-def _files(folder: Path):
-    for shard in sorted(folder.glob("*.tar")):
-        with tarfile.open(shard) as tar:
-            for member in tar:
-                if member.isfile():
-                    yield Path(member.name).name, tar.extractfile(member).read()
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in {".jpg", ".jpeg", ".png", ".webp"}:
-            yield path.name, path.read_bytes()
+def balance(table: pd.DataFrame, style: float, artist: float = 0.0) -> np.ndarray:
+    """Sampling weights `(n,)`: each row's style count to the power `-style`, times its artist's count to the power `-artist`.
 
-
-def _square(image: Image.Image) -> np.ndarray:
-    image = image.convert("RGB")
-    if image.size != (SIDE, SIDE):
-        side = min(image.size)
-        left, top = (image.width - side) // 2, (image.height - side) // 2
-        image = image.resize((SIDE, SIDE), Image.Resampling.LANCZOS, (left, top, left + side, top + side))
-    return np.asarray(image)
+    Few artists stand for a whole style: drawing them more evenly teaches the style rather than its most collected painter. A row
+    without an artist counts as one of the median artist's.
+    """
+    by_style = table["style"].map(table["style"].value_counts()).to_numpy(np.float64)
+    named = table["artist"].replace("", np.nan)
+    counts = named.map(named.value_counts())
+    by_artist = counts.fillna(counts.median() if counts.notna().any() else 1).to_numpy(np.float64)
+    return by_style**-style * by_artist**-artist

@@ -14,9 +14,11 @@ import torch
 import typer
 from diffusers import AutoencoderTiny
 from torch import nn
+from torch.func import functional_call
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
+from probes.errors import UserError
 from recipes import data, options
 from recipes.autoencoder import reconstruction
 from recipes.training import Run, train
@@ -41,56 +43,74 @@ class Discriminator(nn.Module):
         return self.last(x), features
 
 
+PRESETS = {"cpu": {"minutes": 25.0, "batch_size": 10}, "gpu": {"minutes": 30.0, "batch_size": 128}}
+
+
 def main(
     folder: options.Data,
     work: options.Work = Path("work"),
-    minutes: options.Minutes = 25.0,
+    minutes: options.Minutes = None,
     device: options.Device = "auto",
-    batch_size: Annotated[int, typer.Option(help="Crops of 64 pixels a step.")] = 10,
+    batch_size: options.Batch = None,
     adversarial: Annotated[float, typer.Option(help="Weight of the discriminator's opinion.")] = 0.02,
+    steps: options.Steps = None,
+    seed: options.Seed = 0,
+    preset: options.Preset = "cpu",
+    side: options.Side = 128,
 ):
-    device = options.device(device)
-    images, table = data.paintings(folder, work)
+    """The autoencoder with a sharper decoder, in `work/decoder/vae`. A batch is of 64-pixel crops."""
+    sizes = options.chosen(PRESETS, preset, minutes=minutes, batch_size=batch_size)
+    accelerator = options.accelerator(device, steps is not None)
+    device, source = accelerator.device, work / "autoencoder" / "vae"
+    if not source.exists():
+        raise UserError(f"{source} is not there: run recipes.autoencoder first, with the same --work.")
+    with accelerator.main_process_first():
+        images, table = data.paintings(folder, work, data.stored(side))
+    images = data.near(images, device)
     rows = np.flatnonzero(table["split"] != "test")
-    torch.manual_seed(1)
-    model = AutoencoderTiny.from_pretrained(work / "autoencoder" / "vae").to(device, memory_format=torch.channels_last)
+    torch.manual_seed(seed + 1)
+    model = AutoencoderTiny.from_pretrained(source).to(device, memory_format=torch.channels_last)
     model.encoder.requires_grad_(False)
     critic = Discriminator().to(device, memory_format=torch.channels_last)
+    players = [
+        {"params": list(model.decoder.parameters()), "lr": 3e-4, "player": "decoder"},
+        {"params": list(critic.parameters()), "lr": 4e-4, "player": "critic"},
+    ]
     run = Run(
         nn.ModuleDict({"vae": model, "critic": critic}),
-        torch.optim.AdamW(model.decoder.parameters(), 3e-4, betas=(0.5, 0.99)),
+        torch.optim.AdamW(players, betas=(0.5, 0.99)),
         work / "decoder",
-        minutes,
+        sizes["minutes"],
         decay=0.998,
+        steps=steps,
+        seed=seed,
+        accelerator=accelerator,
     )
-    critic_optimizer = torch.optim.AdamW(critic.parameters(), 4e-4, betas=(0.5, 0.99))
-    generator = torch.Generator().manual_seed(run.step)
 
     def losses(step, progress):
-        chosen = rows[torch.randint(len(rows), (batch_size,), generator=generator).numpy()]
-        target = data.random_crop(data.batch(images, chosen, device), 64, generator).contiguous(memory_format=torch.channels_last)
+        chosen = rows[torch.randint(len(rows), (sizes["batch_size"],), generator=run.generator).numpy()]
+        target = data.random_crop(data.batch(images, chosen, device), 64, run.generator).contiguous(memory_format=torch.channels_last)
         with torch.no_grad():
             latents = model.encode(target * 2 - 1).latents.float()
         out = model.decode(latents + 0.08 * torch.randn_like(latents)).sample.float() / 2 + 0.5
         real, real_features = critic(target)
         fake, _ = critic(out.detach())
-        critic_loss = (F.relu(1 - real.float()).mean() + F.relu(1 + fake.float()).mean()) / 2
-        critic_optimizer.zero_grad(set_to_none=True)
-        critic_loss.backward()
-        critic_optimizer.step()
-        opinion, features = critic(out)
+        # The decoder plays against the critic as it is: one backward pass then serves both players, each its own parameters.
+        opinion, features = functional_call(critic, {name: value.detach() for name, value in critic.named_parameters()}, out)
         ramp = min(1.0, progress / 0.15)  # the critic learns first
         matching = sum(F.l1_loss(a.float(), b.detach().float()) for a, b in zip(features, real_features, strict=True))
         return {
             "reconstruction": reconstruction(out, target),
             "adversarial": -ramp * adversarial * opinion.float().mean(),
             "matching": ramp * 0.3 * matching,
-            "_critic": critic_loss,
+            "critic": (F.relu(1 - real.float()).mean() + F.relu(1 + fake.float()).mean()) / 2,
             "_psnr": -10 * (out.clamp(0, 1) - target).square().mean().log10(),
         }
 
-    train(run, losses)["vae"].save_pretrained(work / "decoder" / "vae")
+    average = train(run, losses)
+    if run.main:
+        average["vae"].save_pretrained(work / "decoder" / "vae")
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    options.start(main)

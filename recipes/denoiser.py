@@ -1,12 +1,12 @@
 """Train the small latent denoiser: a diffusers `UNet2DConditionModel` under Stable Diffusion XL's conditioning, v-prediction.
 
     python -m recipes.denoiser --data paintings/ --work work/ --minutes 90
+    accelerate launch -m recipes.denoiser --data paintings/ --work work/ --preset gpu
 
 Needs `work/autoencoder/vae` and the frozen text tower in `work/clip/model`. SDXL's pipeline is used because it alone feeds the pooled
 text embedding into the time embedding: a style word then modulates every block, which short training can learn.
 """
 
-import random
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +20,8 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import CLIPTokenizer
 
+from probes.atomic import replacing
+from probes.errors import UserError
 from recipes import data, options
 from recipes.captions import caption
 from recipes.text_tower import condition, to_transformers
@@ -53,63 +55,90 @@ SCHEDULE = {
 UNCONDITIONAL = 0.12  # share of captions replaced by zeros, for classifier-free guidance
 
 
+LARGE = {"block_out_channels": (128, 256, 384), "attention_head_dim": (4, 8, 12), "layers_per_block": 2, "norm_num_groups": 32}
+PRESETS = {
+    "cpu": {"config": {}, "minutes": 90.0, "batch_size": 64, "rate": 6e-4},  # 14 M parameters
+    "gpu": {"config": LARGE, "minutes": 120.0, "batch_size": 1024, "rate": 4e-4},  # 49 M
+}
+
+
+def config(clip: open_clip.CLIP, side: int = SIDE, **sizes) -> dict:
+    """The network's configuration under this CLIP's text tower, for images of `side` pixels."""
+    width, dim = clip.text_projection.shape
+    inside = {"cross_attention_dim": width, "projection_class_embeddings_input_dim": 6 * CONFIG["addition_time_embed_dim"] + dim}
+    return CONFIG | inside | {"sample_size": side // 8} | sizes
+
+
 def main(
     folder: options.Data,
     work: options.Work = Path("work"),
-    minutes: options.Minutes = 90.0,
+    minutes: options.Minutes = None,
     device: options.Device = "auto",
-    batch_size: Annotated[int, typer.Option(help="Latents a step.")] = 64,
-    rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 6e-4,
+    batch_size: options.Batch = None,
+    rate: Annotated[float | None, typer.Option(help="Peak learning rate. Default: the preset's.")] = None,
     start: options.Start = None,
+    steps: options.Steps = None,
+    seed: options.Seed = 0,
+    preset: options.Preset = "cpu",
+    side: options.Side = SIDE,
 ):
-    device = options.device(device)
-    images, table = data.paintings(folder, work)
+    """The denoiser, in `work/denoiser/unet`."""
+    sizes = options.chosen(PRESETS, preset, minutes=minutes, batch_size=batch_size, rate=rate)
+    batch_size = sizes["batch_size"]
+    accelerator = options.accelerator(device, steps is not None)
+    device = accelerator.device
+    for needed, recipe in ((work / "clip" / "model", "clip"), (work / "autoencoder" / "vae", "autoencoder")):
+        if not needed.exists():
+            raise UserError(f"{needed} is not there: run recipes.{recipe} first, with the same --work.")
+    with accelerator.main_process_first():
+        images, table = data.paintings(folder, work, data.stored(side))
+    images = data.near(images, device)
     rows = np.flatnonzero(table["split"] != "test")
     clip, _, _ = open_clip.create_model_and_transforms(f"local-dir:{work / 'clip' / 'model'}")
     tokenizer = CLIPTokenizer.from_pretrained(work / "clip" / "model")
     tower = to_transformers(clip, tokenizer).to(device)
-    vae = (
-        AutoencoderTiny.from_pretrained(work / "autoencoder" / "vae")
-        .eval()
-        .requires_grad_(False)
-        .to(device, memory_format=torch.channels_last)
-    )
-    torch.manual_seed(0)
-    unet = (
-        UNet2DConditionModel.from_pretrained(start, subfolder="unet", torch_dtype=torch.float32)
-        if start
-        else UNet2DConditionModel(**CONFIG)
-    ).to(device)
-    run = Run(
-        nn.ModuleDict({"unet": unet}),
-        torch.optim.AdamW(unet.parameters(), rate, betas=(0.9, 0.99), weight_decay=0.01),
-        work / "denoiser",
-        minutes,
-        decay=0.9995,
-    )
+    vae = AutoencoderTiny.from_pretrained(work / "autoencoder" / "vae").eval().requires_grad_(False)
+    vae = vae.to(device, memory_format=torch.channels_last)
+    torch.manual_seed(seed)
+    if start:
+        unet = UNet2DConditionModel.from_pretrained(start, subfolder="unet", torch_dtype=torch.float32)
+    else:
+        unet = UNet2DConditionModel(**config(clip, side, **sizes["config"]))
+    unet = unet.to(device)
+    optimizer = torch.optim.AdamW(unet.parameters(), sizes["rate"], betas=(0.9, 0.99), weight_decay=0.01)
+    budget = {"minutes": sizes["minutes"], "steps": steps, "seed": seed}
+    run = Run(nn.ModuleDict({"unet": unet}), optimizer, work / "denoiser", decay=0.9995, accelerator=accelerator, **budget)
     alphas = DDIMScheduler(**SCHEDULE).alphas_cumprod.to(device)
-    generator, rng = torch.Generator().manual_seed(run.step), random.Random(run.step)
+    generator, rng = run.generator, run.rng
     counts = table["style"].iloc[rows].map(table["style"].value_counts()).fillna(1000).to_numpy()
     weights = torch.tensor(counts**-0.35)
     records = list(table.iloc[rows].itertuples())
 
     @torch.no_grad()
     def encode(chosen):
-        crops = data.random_crop(data.batch(images, rows[chosen], device), SIDE, generator).contiguous(memory_format=torch.channels_last)
+        crops = data.random_crop(data.batch(images, rows[chosen], device), side, run.common).contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.type, torch.bfloat16):
             return vae.encode(crops * 2 - 1).latents.half()
 
+    # Every process holds all latents and renews the same ones, so that the main process's checkpoint speaks for all.
     store = work / "denoiser" / "latents.pt"
-    if store.exists():
-        pool = torch.load(store, weights_only=True).to(device)
-    else:
-        pool = torch.cat([encode(np.arange(i, min(i + 64, len(rows)))) for i in track(range(0, len(rows), 64), description="latents")])
-        store.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(pool.cpu(), store)
-    time_ids = torch.tensor([[SIDE, SIDE, 0, 0, SIDE, SIDE]], dtype=torch.float32, device=device)
+    with accelerator.main_process_first():
+        if "latents" in run.state:
+            pool = run.state["latents"]
+        elif store.exists():
+            pool = torch.load(store, weights_only=True).to(device)
+        else:
+            starts = track(range(0, len(rows), 64), description="latents")
+            pool = torch.cat([encode(np.arange(start, min(start + 64, len(rows)))) for start in starts])
+            with replacing(store) as partial:
+                torch.save(pool.cpu(), partial)
+    if len(pool) != len(rows) or pool.shape[-1] != side // 8:
+        raise UserError(f"{store.parent} holds latents of other images: choose another --work or delete that folder.")
+    run.state["latents"] = pool
+    time_ids = torch.tensor([[side, side, 0, 0, side, side]], dtype=torch.float32, device=device)
 
     def losses(step, progress):
-        fresh = torch.randint(len(rows), (max(1, batch_size // 8),), generator=generator)
+        fresh = torch.randint(len(rows), (max(1, batch_size // 8),), generator=run.common)
         pool[fresh] = encode(fresh.numpy())  # other crops and mirrorings, a few at a time
         chosen = torch.multinomial(weights, batch_size, generator=generator)
         clean = pool[chosen].float()
@@ -134,8 +163,9 @@ def main(
         return {"v": errors.mean(), "_noisy": errors[batch_size * 3 // 4 :].mean()}
 
     average = train(run, losses)
-    average["unet"].save_pretrained(work / "denoiser" / "unet")
+    if run.main:
+        average["unet"].save_pretrained(work / "denoiser" / "unet")
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    options.start(main)

@@ -1,8 +1,14 @@
 """All recipes in order, from a folder of paintings to the folders that ship. What is finished is skipped, what was interrupted goes on.
 
     python -m recipes.everything --data paintings/ --work work/ --minutes 180 --hardware "2 CPU cores"
+    python -m recipes.everything --data paintings/ --work work/ --smoke
+
+The results replace the embedded weights of this checkout, or those of a copy of its code where `--into` names one; `--smoke` trains each
+model for a few steps, into a copy below `--work`, to see whether everything runs.
 """
 
+import importlib
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +16,23 @@ from typing import Annotated
 
 import typer
 
+from probes.errors import UserError
+from probes.judges import STYLES
 from recipes import options
 
+ROOT = Path(__file__).parents[1]
+CODE = ("cli.py", "configs", "guide", "probes", "recipes")
 # Share of the training time; the order is that of what needs what.
 SHARES = {"autoencoder": 0.14, "clip": 0.22, "denoiser": 0.46, "decoder": 0.08, "referee": 0.10}
+# What a smoke run trains: long enough for every branch of a recipe (crops of both sizes, the frozen text tower, attacks) to have run.
+SMOKE = {
+    "autoencoder": ("--steps", "10", "--batch-size", "4"),
+    "clip": ("--steps", "10", "--batch-size", "16"),
+    "denoiser": ("--steps", "10", "--batch-size", "8"),
+    "decoder": ("--steps", "5", "--batch-size", "4"),
+    "referee": ("--steps", "10", "--batch-size", "16"),
+    "measure_pipeline": ("--seeds", "1", "--steps", "2"),
+}
 
 
 def main(
@@ -22,24 +41,81 @@ def main(
     minutes: Annotated[float, typer.Option(help="Training time over all models; fitting and measuring take more.")] = 180.0,
     device: options.Device = "auto",
     hardware: Annotated[str, typer.Option(help="What it runs on, in words, for the cards.")] = "2 CPU cores",
+    preset: options.Preset = "cpu",
+    seed: options.Seed = 0,
+    processes: Annotated[int, typer.Option(help="GPUs (or CPU processes) to train on, through `accelerate launch`.", min=1)] = 1,
+    smoke: Annotated[bool, typer.Option("--smoke", help="A few steps of everything, into a copy of the code below --work.")] = False,
+    into: Annotated[Path | None, typer.Option(help="Copy the code here and put the weights there, instead of into this checkout.")] = None,
 ):
-    where, on = ["--data", str(folder), "--work", str(work)], ["--device", device]
-    for name, share in SHARES.items():
-        run(name, *where, *on, "--minutes", f"{share * minutes:g}")
-    run("heads", *where, *on)
-    run("verdict", *where)
-    run("measure_judges", *where, *on)
-    run("assemble", "--work", str(work))
-    run("measure_pipeline", *where, *on)
-    run("cards", "--work", str(work), "--hardware", hardware)
+    """Everything from paintings to shipped folders."""
+    into = into or (work / "checkout" if smoke else ROOT)
+    if into.resolve() != ROOT.resolve():
+        copy(into)
+        given = {"data": folder.resolve(), "work": work.resolve(), "minutes": minutes, "device": device, "hardware": hardware,
+                 "preset": preset, "seed": seed, "processes": processes, "into": into.resolve()}  # fmt: skip
+        arguments = [part for name, value in given.items() for part in (f"--{name}", str(value))] + ["--smoke"] * smoke
+        done = subprocess.run([sys.executable, "-m", "recipes.everything", *arguments], cwd=into, check=False)
+        raise SystemExit(done.returncode)
+    for recipe, arguments in stages(folder, work, minutes, device, hardware, preset, seed, smoke):
+        typer.echo(f"== {recipe}")
+        if recipe in SHARES and processes > 1:
+            launch = ["accelerate.commands.launch", "--num_processes", str(processes), *["--cpu"] * (device == "cpu"), "-m"]
+            subprocess.run([sys.executable, "-m", *launch, f"recipes.{recipe}", *arguments], check=True)
+        elif smoke:
+            call(recipe, arguments)
+        else:
+            subprocess.run([sys.executable, "-m", f"recipes.{recipe}", *arguments], check=True)
+    typer.echo("== known answers")
     subprocess.run([sys.executable, "-m", "guide.doctor"], check=True)
 
 
-def run(recipe: str, *arguments: str):
-    """One recipe in a process of its own; its failure ends the whole, and the next call goes on from its checkpoint."""
-    typer.echo(f"== {recipe}")
-    subprocess.run([sys.executable, "-m", f"recipes.{recipe}", *arguments], check=True)
+def stages(folder: Path, work: Path, minutes: float, device: str, hardware: str, preset: str, seed: int, smoke: bool):
+    """Every recipe with its arguments, as they are to be run; what needs styles that the judges know is left out where there are none."""
+    where, on = ["--data", str(folder), "--work", str(work)], ["--device", device]
+    for name, share in SHARES.items():
+        if name != "referee" or judged(folder, work):
+            budget = SMOKE[name] if smoke else ("--minutes", f"{share * minutes:g}")
+            yield name, [*where, *on, "--preset", preset, "--seed", str(seed), *budget]
+    if not judged(folder, work):
+        typer.echo(
+            "Heads, judges, measurements and cards are left out: no painting has a style that the judges know "
+            f"({', '.join(STYLES)}). What was trained is in {work}; recipes.assemble puts it into the shipped folders."
+        )
+        return
+    yield "heads", [*where, *on]
+    yield "verdict", where
+    yield "measure_judges", [*where, *on]
+    yield "assemble", ["--work", str(work)]
+    yield "measure_pipeline", [*where, *on, *(SMOKE["measure_pipeline"] if smoke else ())]
+    yield "cards", ["--work", str(work), "--hardware", hardware]
+
+
+def judged(folder: Path, work: Path) -> bool:
+    """Whether each split has paintings in styles that the judges know."""
+    from recipes import data
+
+    _, table = data.paintings(folder, work)
+    return set(table["split"][table["style"].isin(STYLES)]) == {"guide", "judge", "test"}
+
+
+def copy(target: Path):
+    """The code without the weights; files that are there already are replaced."""
+    if target.exists() and any(target.iterdir()) and not (target / "recipes" / "everything.py").is_file():
+        raise UserError(f"{target} is there and no copy of this project: choose another folder for --into.")
+    target.mkdir(parents=True, exist_ok=True)
+    for name in CODE:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, target / name, dirs_exist_ok=True, ignore=shutil.ignore_patterns("embedded", "__pycache__"))
+        else:
+            shutil.copy2(ROOT / name, target / name)
+
+
+def call(recipe: str, arguments: list[str]):
+    """A recipe in this process, by the arguments of its command line: a smoke run would spend half its time importing torch again."""
+    app = typer.Typer()
+    app.command()(importlib.import_module(f"recipes.{recipe}").main)
+    app(arguments, standalone_mode=False)
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    options.start(main)

@@ -1,19 +1,58 @@
-"""Command-line options that the recipes share."""
+"""Command-line options that the recipes share, and how a recipe starts."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
+from accelerate import Accelerator
 
-Data = Annotated[Path, typer.Option("--data", help="Folder of paintings with metadata.csv.", exists=True, file_okay=False)]
+from probes.errors import UserError
+from recipes import training
+
+Data = Annotated[
+    Path, typer.Option("--data", help="Folder of images, with a metadata table or class folders: README.md.", exists=True, file_okay=False)
+]
 Work = Annotated[Path, typer.Option(help="Where caches, checkpoints and results go.")]
-Minutes = Annotated[float, typer.Option(help="Training time; a run that was interrupted goes on with what is left of it.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")]
+Minutes = Annotated[float | None, typer.Option(help="Training time; an interrupted run goes on with what is left. Default: the preset's.")]
+Steps = Annotated[int | None, typer.Option(help="Train this many steps instead, repeatable bit for bit on the same machine.", min=1)]
+Seed = Annotated[int, typer.Option(help="Of initial weights, batches and augmentation.", min=0)]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps; under `accelerate launch` each process has its own.")]
 Start = Annotated[Path | None, typer.Option(help="Warm start from this folder, for example the shipped weights.")]
+Preset = Annotated[str, typer.Option(help="Size of model, batch and training time: cpu, gpu.")]
+Side = Annotated[int, typer.Option(help="Width of the pictures in pixels: 128, or 192 from larger images.", min=64, max=512)]
+Batch = Annotated[int | None, typer.Option("--batch-size", help="Images a step and process. Default: the preset's.", min=1)]
 
 
 def device(name: str) -> torch.device:
+    """The device by its name; `auto` prefers an accelerator."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     return torch.device(name)
+
+
+def accelerator(name: str, repeatable: bool = False) -> Accelerator:
+    """The process's accelerator on the named device; `repeatable` forbids cuDNN to choose its algorithms by a race."""
+    if ":" in name:
+        os.environ["ACCELERATE_TORCH_DEVICE"] = name  # accelerate takes the first one otherwise
+    if repeatable:
+        torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, True
+    return training.accelerator(device(name))
+
+
+def chosen(presets: dict[str, dict], name: str, **given) -> dict:
+    """The preset with what was given on the command line in its place; UserError where there is no such preset."""
+    if name not in presets:
+        raise UserError(f"There is no preset {name!r}: choose one of {', '.join(presets)}.")
+    return presets[name] | {key: value for key, value in given.items() if value is not None}
+
+
+def start(main: Callable):
+    """Run a recipe from the command line; a mistake in what was asked for is told in a sentence and exits with 2."""
+    try:
+        typer.run(main)
+    except UserError as error:
+        typer.echo(error, err=True)
+        raise SystemExit(2) from error
