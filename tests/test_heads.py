@@ -11,6 +11,7 @@ from guide.brief import Brief
 from probes.errors import UserError
 from probes.heads import ape, gda, nearest_mean, prototype_linear, tip_adapter, zero_shot
 from probes.heads.catalogue import HEADS
+from probes.heads.folds import out_of_fold
 from probes.heads.linear import Linear
 from probes.style import StyleProbe
 
@@ -56,6 +57,16 @@ def test_gda_is_its_formula_blended_with_text(balanced):
     blended = gda.fit(f, y, NAMES, text=text, alpha=.3, scale=50., balanced=balanced)
     np.testing.assert_allclose(blended.logits(f), 50 * x @ text.numpy().T + .3 * expected, rtol=1e-9)
     assert (pure.prototypes, blended.prototypes) == ("class means", "text")
+
+
+def test_gda_is_the_posterior_of_its_gaussians():
+    f, y, _ = examples()
+    means = torch.stack([f[y == k].mean(0) for k in range(4)])
+    centred = f - means[y]
+    covariance = (centred.T @ centred + centred.T.cov().trace() * torch.eye(12)) / 12
+    query = examples(seed=1)[0]
+    density = torch.stack([torch.distributions.MultivariateNormal(mean, covariance).log_prob(query) for mean in means], 1)
+    torch.testing.assert_close(gda.fit(f, y, NAMES).probabilities(query), density.softmax(-1))
 
 
 def test_tip_adapter_is_its_formula():
@@ -201,6 +212,21 @@ def test_every_head_steers_an_image(name, clip_folder):
     assert gradient.norm() > 0
     assert float(rise) == pytest.approx(float(gradient.norm()), rel=.02)
     torch.testing.assert_close(measure.probability(encoder(image))[0], head.probabilities(encoder(image))[0, 1])
+
+
+@pytest.mark.parametrize("name", ["nearest-mean", "gda"])
+def test_styles_of_real_paintings_by_unseen_artists(name, data):
+    """Real CLIP ViT-L/14 features; scikit-learn reached .606 to .664 balanced over these 11 styles on artist-disjoint folds."""
+    pandas, _ = pytest.importorskip("pandas"), pytest.importorskip("pyarrow")
+    table = pandas.read_parquet(data / "clip-features" / "nga.parquet")
+    table = table[table.groupby("style")["style"].transform("size") >= 15]
+    f = F.normalize(torch.from_numpy(np.stack(table["ViT-L/14@336px"]).astype(np.float32)), dim=-1)
+    names = sorted(table["style"].unique())
+    logits = out_of_fold(HEADS[name], f, table["style"].tolist(), names, table["artist"].tolist())
+    y = torch.tensor([names.index(style) for style in table["style"]])
+    right = (logits.argmax(1) == y).float()
+    assert (len(y), len(names)) == (884, 11)
+    assert np.mean([float(right[y == k].mean()) for k in range(11)]) > .62
 
 
 BAD = {

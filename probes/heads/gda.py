@@ -19,7 +19,8 @@ def fit(features, labels, names, *, text=None, alpha: float = 1., scale: float =
     # Over n - 1, not n - k, though k means were taken: as torch.cov in the paper's code. So is the trace below.
     covariance = centred.T @ centred / (n - 1)
     if not covariance.trace() > 0:
-        raise UserError("all examples of each label are the same, so there is no spread to estimate; give a label two different images.")
+        raise UserError("all examples of each label are the same, so there is no spread to estimate; give a label two different images, "
+                        "or take the nearest mean.")
     shrunken = (n - 1) * covariance + covariance.trace() * torch.eye(d, dtype=x.dtype, device=x.device)
     precision = d * torch.linalg.pinv(shrunken, hermitian=True)
     counts = given.labels.bincount().double()

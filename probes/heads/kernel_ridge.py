@@ -84,13 +84,22 @@ def fit(features, years, *, gamma: float = 2., ridge: float = .1) -> KernelRidge
 
 @torch.inference_mode(False)
 def recalibrate(head: KernelRidge, features, years, knots: int = 24) -> KernelRidge:
-    """The head with its monotone recalibration and the spread of its errors fitted to embeddings and years that it has not seen."""
+    """The head with its monotone recalibration and the spread of its errors fitted to embeddings and years that it has not seen.
+
+    The errors of each half are those under the recalibration of the other half: under its own they would be too small.
+    """
     features = table(features)
-    years = numbers(years, features)
-    predicted = head.raw(features).double().cpu().numpy()
-    if np.ptp(predicted) <= 0:
+    predicted, years = head.raw(features).double(), numbers(years, features)
+    halves = [slice(None, None, 2), slice(1, None, 2)]
+    if any(len(predicted[half]) < 2 or np.ptp(predicted[half].cpu().numpy()) <= 0 for half in halves):
         raise UserError("a recalibration needs embeddings that the head reads as different years; give it more.")
-    x, y = (torch.from_numpy(part).to(head.support) for part in calibration.monotone(predicted, years.cpu().numpy(), knots))
-    head = replace(head, recalibration_x=x, recalibration_y=y)
-    errors = (years - head.expected(features).double()).to(head.support.dtype)
-    return replace(head, errors=torch.quantile(errors, torch.linspace(0, 1, 101, dtype=errors.dtype, device=errors.device)))
+
+    def line(half: slice) -> list[Tensor]:
+        fitted = calibration.monotone(predicted[half].cpu().numpy(), years[half].cpu().numpy(), knots)
+        return [torch.from_numpy(part).to(predicted) for part in fitted]
+
+    pairs = zip(halves, reversed(halves), strict=True)
+    errors = torch.cat([years[half] - recalibrated(predicted[half], *line(other)) for half, other in pairs])
+    quantiles = torch.quantile(errors, torch.linspace(0, 1, 101).to(errors))
+    x, y = line(slice(None))
+    return replace(head, recalibration_x=x.to(head.support), recalibration_y=y.to(head.support), errors=quantiles.to(head.support))

@@ -77,11 +77,12 @@ class Ordinal:
 
 
 @torch.inference_mode(False)
-def fit(features, years, *, centres=None, width: float = 60., pull: float = .03, balanced: bool = True, steps: int = 500) -> Ordinal:
+def fit(features, years, *, centres=None, width: float = 60., pull: float = .03, balanced: bool = True, steps: int = 200) -> Ordinal:
     """Bins of embeddings `(n, d)` dated `years` `(n,)`: cross-entropy to triangular soft labels of half-width `width` years.
 
     `centres` `(m,)` rise, every 25 years over the span of the data unless given. `pull` is the weight of the L2 norm (1 / C of
-    scikit-learn). `balanced`: rare years weigh more, by the root of what a bin holds. The minimum by LBFGS in fp64; no recalibration yet.
+    scikit-learn). `balanced`: rare years weigh more, by the root of what a bin holds. By LBFGS in fp64, at most `steps` iterations; no
+    recalibration yet.
     """
     x = table(features)
     dtype, years, x = x.dtype, numbers(years, x), x.double()
