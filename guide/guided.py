@@ -4,14 +4,14 @@ import inspect
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from guide import prediction, replay
+from guide import noise, prediction, replay
 from guide.decoding import Decoder
 from guide.seeds import seeds_of, view_generators
 from guide.strategies.strategy import Ascent, Outcome, Step, Strategy
@@ -112,7 +112,7 @@ class _Guidance:
 
     def step(self, original: Callable, *args, **kwargs) -> Any:
         began = time.perf_counter()
-        call = self.signature.bind(*args, **kwargs)
+        call = self.call = self.signature.bind(*args, **kwargs)
         t, x, output = (call.arguments[name] for name in ("timestep", "sample", "model_output"))
         self._advance(t, x)
         row = {"step": self.index, "t": float(t), **self._noise(t), "guided": False, "loss": None, "skipped": 0, "decodes": 0}
@@ -121,10 +121,15 @@ class _Guidance:
             answer = original(*args, **kwargs)
         else:
             outcome, step = self._ask(calls, t, x, output)
-            changed = outcome.clean is not None or outcome.mean is not None
-            row |= {"guided": changed, "watched": self.watched, "residual": _finite(step.combination.residual), **outcome.row}
+            while outcome.again:
+                noise.require_single_step(self.scheduler, type(self.strategy).__name__)
+                output = self._travel(call, step, outcome)
+                outcome, step = self._ask(calls, t, x, output, step.repeat + 1, call.arguments["sample"])
+            changed = any(change is not None for change in (outcome.clean, outcome.mean, outcome.noise))
+            row |= {"guided": changed, "watched": self.watched, "residual": _finite(step.combination.residual), "repeats": step.repeat,
+                    **outcome.row}
             row["decodes"], self.decoder.count = self.decoder.count, 0
-            answer = self._apply(original, call, step, outcome)
+            answer = self._apply(self.scheduler, original, call, step, outcome)
             self.carried = outcome.carried
         self.run.calls.update(decodes=row["decodes"], skipped=row["skipped"])
         now = time.perf_counter()
@@ -159,32 +164,84 @@ class _Guidance:
         a, b = prediction.levels(self.scheduler, t)
         return {"sigma": b / a if a else None}
 
-    def _ask(self, calls: list[replay.Call], t, x: Tensor, output: Tensor) -> tuple[Outcome, Step]:
-        """Runs the strategy outside of inference mode, where gradients vanish in silence, on copies that know no gradient."""
+    def _ask(self, calls: list[replay.Call], t, seen: Tensor, output: Tensor, repeat: int = 0, x: Tensor | None = None
+             ) -> tuple[Outcome, Step]:
+        """Runs the strategy outside of inference mode, where gradients vanish in silence, on copies that know no gradient.
+
+        `seen` is the x_t that the recorded calls were made on, and `x` the one that it has become when the step is repeated.
+        """
         self.watched = None
         with torch.inference_mode(False), torch.enable_grad():
-            precise = torch.promote_types(x.dtype, torch.float32)
+            precise = torch.promote_types(seen.dtype, torch.float32)
             # Schedulers of models that predict a variance too hold it in further channels.
-            whole, x, output = output, x.detach().clone().to(precise), output.detach()[:, :x.shape[1]].clone().to(precise)
-            raw = replay.predictions(calls, x)
+            whole, output = output, output.detach()[:, :seen.shape[1]].clone().to(precise)
+            seen = seen.detach().clone().to(precise)
+            x = seen if x is None else x.detach().clone().to(precise)
+            raw = self.travelled if repeat else replay.predictions(calls, x)
             combined = output.to(whole.dtype)
             scales = [scale for scale in (getattr(self.pipeline, name, None) for name in ("guidance_scale", "true_cfg_scale"))
                       if isinstance(scale, int | float)]
             step = Step(
                 index=self.index, count=self.count, x=x, output=output,
-                clean=prediction.clean_estimate(self.scheduler, t, x, output), q=prediction.affine(self.scheduler, t, x)[1],
+                clean=prediction.clean_estimate(self.scheduler, t, x, output), **self._affine(t, x), repeat=repeat,
+                draw=functools.partial(self._draw, x), noise_scale=functools.partial(self._noise_scale, t, x, whole),
                 before=prediction.levels(self.scheduler, t), after=self.noise_levels[self.first + self.index + 1],
                 responses=self.responses[self.first:self.first + self.count], raw=raw,
                 combination=replay.combination(raw, combined, batched=len(calls) < len(raw), scales=scales,
                                                rescale=getattr(self.pipeline, "guidance_rescale", None) or 0.),
                 decode=functools.partial(self.decoder, grid=_grid(calls)),
                 ascent=functools.partial(self._ascent, grid=_grid(calls)),
-                replay=lambda other: replay.replay(self.recorder, calls, lambda seen: self._scaled(seen, t), x, other),
+                replay=lambda other: replay.replay(self.recorder, calls, lambda latents: self._scaled(latents, t), seen, other),
             )
             return self.strategy(step, self.carried), step
 
-    def _apply(self, original: Callable, call: inspect.BoundArguments, step: Step, outcome: Outcome) -> Any:
-        """The scheduler's step on the changed output, and the changes of x_{t-1} added to what it returns."""
+    def _travel(self, call: inspect.BoundArguments, step: Step, outcome: Outcome) -> Tensor:
+        """Takes the step on a copy of the scheduler, renoises its x_{t-1} to another x_t, and asks the denoiser again: the new output."""
+        held = dict(call.arguments)
+        copied = noise.twin(self.scheduler)
+        previous = _first(self._apply(copied, copied.step, call, step, outcome))
+        call.arguments.update(held)
+        with torch.inference_mode(False), torch.no_grad():
+            x = noise.renoised(previous.detach().clone().to(step.x), step.before, step.after, step.draw())
+            self.travelled = tuple(step.replay(x))
+            output = sum(weight * part for weight, part in zip(self._weights(step), self.travelled, strict=True))
+            held = call.arguments["model_output"]
+            moved = held.clone()
+            moved[:, :output.shape[1]] = output.to(held.dtype)
+        call.arguments |= {"sample": x.to(call.arguments["sample"].dtype), "model_output": moved}
+        return moved
+
+    def _weights(self, step: Step) -> tuple[float, ...]:
+        if step.combination.refusal:
+            raise UserError(f"{type(self.strategy).__name__} repeats steps, which cannot be done here: {step.combination.refusal}.")
+        return step.combination.weights
+
+    def _affine(self, t, x: Tensor) -> dict[str, float]:
+        p, q = prediction.affine(self.scheduler, t, x)
+        return {"p": p, "q": q}
+
+    def _draw(self, like: Tensor) -> Tensor:
+        """Standard normal noise, each image's from its own generator, the same on every device."""
+        return torch.stack([torch.randn(like.shape[1:], generator=generator) for generator in self.generators]).to(like)
+
+    def _noise_scale(self, t, x: Tensor, output: Tensor) -> float:
+        call = self.call
+
+        def step(scheduler) -> Tensor:
+            arguments = call.arguments | {"sample": x.to(call.arguments["sample"].dtype)}
+            return _first(scheduler.step(*inspect.BoundArguments(self.signature, arguments).args,
+                                         **inspect.BoundArguments(self.signature, arguments).kwargs))
+
+        generators = _listed(call.arguments.get("generator"))
+        states = [generator.get_state() for generator in generators]
+        try:
+            return noise.scale(self.scheduler, step)
+        finally:
+            for generator, state in zip(generators, states, strict=True):
+                generator.set_state(state)
+
+    def _apply(self, scheduler, original: Callable, call: inspect.BoundArguments, step: Step, outcome: Outcome) -> Any:
+        """The scheduler's step on the changed output and noise, and the changes of x_{t-1} added to what it returns."""
         shift = outcome.mean
         with torch.inference_mode(False), torch.no_grad():
             if outcome.clean is not None and self.strategy.move == "fixed noise":
@@ -195,7 +252,8 @@ class _Guidance:
                 channels = outcome.clean.shape[1]
                 moved[:, :channels] = (step.output + outcome.clean / step.q).to(output.dtype)
                 call.arguments["model_output"] = moved
-        answer = original(*call.args, **call.kwargs)
+        with noise.shaped(scheduler, outcome.noise) if outcome.noise else nullcontext():
+            answer = original(*call.args, **call.kwargs)
         if shift is None:
             return answer
         if isinstance(answer, tuple):
@@ -258,6 +316,14 @@ def _refuse_offloading(module: Any) -> None:
         if any(getattr(hook, "offload", False) for hook in hooks) or any("group_offloading" in name for name in groups):
             raise UserError("Sequential or group offloading takes weights away between forward and backward pass, which makes gradients "
                             "wrong; use pipeline.enable_model_cpu_offload() instead.")
+
+
+def _first(answer: Any) -> Tensor:
+    return answer[0] if isinstance(answer, tuple) else answer.prev_sample
+
+
+def _listed(generators: Any) -> list[torch.Generator]:
+    return [] if generators is None else list(generators) if isinstance(generators, list | tuple) else [generators]
 
 
 def _finite(value: float) -> float | None:

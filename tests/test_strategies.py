@@ -11,7 +11,7 @@ from tiny_pipelines import Warmth, call, sd, tiny_autoencoder
 from guide import strategies
 from guide.guided import guided
 from guide.strategies import STRATEGIES, CleanImage, Outcome, Strategy, Unguided, load, presets
-from guide.strategies.clean_image import share_of_clean
+from guide.strategies.gradient import share_of_clean
 from probes.errors import UserError
 
 
@@ -112,7 +112,7 @@ def test_every_preset_loads_and_every_strategy_has_one():
     assert load("unguided").strength == 0
     assert load("clean-image") == CleanImage()
     assert load("Clean Image", strength=2, every=None) == CleanImage(strength=2)
-    assert load("clean-image").settings() == {"strength": 1., "start": 0., "stop": 1., "every": 1}
+    assert load("clean-image").settings() == {"strength": 1., "start": 0., "stop": 1., "every": 1, "damping": 0., "spread": 1.}
 
 
 def test_unknown_names_and_settings_are_refused_with_the_nearest():

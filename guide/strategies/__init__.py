@@ -1,25 +1,39 @@
 """Strategies by name, and the presets of them in configs/strategies."""
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, Literal
 
 from guide.strategies.clean_image import CleanImage
+from guide.strategies.noise_shaping import DSG, NTRK
 from guide.strategies.strategy import Outcome, Step, Strategy
+from guide.strategies.tfg import DPS, MPGD, TFG, FreeDoM
 from guide.strategies.unguided import Unguided
+from guide.strategies.universal import Universal
 from probes.config import catalogue, lookup, nearest, offer
 from probes.errors import UserError
 
-__all__ = ["STRATEGIES", "CleanImage", "Outcome", "Preset", "Step", "Strategy", "Unguided", "load", "presets"]
+__all__ = ["DPS", "DSG", "MPGD", "NTRK", "STRATEGIES", "TFG", "CleanImage", "FreeDoM", "Outcome", "Preset", "Step", "Strategy",
+           "Unguided", "Universal", "load", "presets"]
 
-STRATEGIES: dict[str, type[Strategy]] = {"unguided": Unguided, "clean-image": CleanImage}
+STRATEGIES: dict[str, type[Strategy]] = {
+    "unguided": Unguided, "clean-image": CleanImage, "mpgd": MPGD, "dps": DPS, "freedom": FreeDoM, "universal": Universal, "tfg": TFG,
+    "dsg": DSG, "ntrk": NTRK}
 
 
 @dataclass(frozen=True)
 class Preset:
-    """A file of configs/strategies: which strategy, what it does in a sentence, the strategy's fields where they differ from its own."""
+    """A file of configs/strategies: which strategy, what it does in a sentence, the strategy's fields where they differ from its own.
+
+    `paper`: its source, "unverified" where that was not read; `gradient`: through what it is taken; `stochastic`: it needs a scheduler
+    that adds noise; `single_step`: it repeats steps, which a multistep scheduler does not allow.
+    """
 
     strategy: str
     about: str
     names: tuple[str, ...] = ()
+    paper: str = ""
+    gradient: Literal["", "decoder", "denoiser and decoder"] = ""
+    stochastic: bool = False
+    single_step: bool = False
     cost: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
     key: str = ""

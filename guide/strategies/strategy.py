@@ -39,7 +39,9 @@ class Step:
 
     `index` counts the steps of this run from 0, of `count`; `before` and `after` are the noise levels (a, b) of x_t and x_{t-1};
     `clean` is the scheduler's estimate `p * x_t + q * output`, clipped where the scheduler clips; `raw` the denoiser's own predictions;
-    `responses` says for each step of the run how far x_{t-1} moves per unit of a consistent move.
+    `responses` says for each step of the run how far x_{t-1} moves per unit of a consistent move; `repeat` counts the times that this
+    step was taken before. `draw()` is standard normal noise like x_t from each image's own generator; `noise_scale()` the sigma of the
+    noise that the scheduler will add in this step.
     """
 
     index: int
@@ -51,11 +53,27 @@ class Step:
     before: tuple[float, float]
     after: tuple[float, float]
     responses: Sequence[float]
+    repeat: int
     raw: Sequence[Tensor]
     combination: Combination
     decode: Callable[[Tensor], Tensor]
     ascent: Callable[[Tensor], Ascent]
     replay: Callable[[Tensor], list[Tensor]]
+    p: float
+    draw: Callable[[], Tensor]
+    noise_scale: Callable[[], float]
+
+    def clean_of(self, x: Tensor) -> Tensor:
+        """The clean estimate of another x_t, by the denoiser, with gradient to it: `p * x + q * combined prediction`, unclipped.
+
+        UserError where the pipeline combines its predictions in a way that is not known to be linear.
+        """
+        if self.combination.refusal:
+            raise UserError("This strategy takes its gradient through the denoiser, which cannot be done here: "
+                            f"{self.combination.refusal}; use one in clean-image space, such as clean-image or mpgd.")
+        raw = self.replay(x)
+        output = sum(weight * part for weight, part in zip(self.combination.weights, raw, strict=True))
+        return self.p * x + self.q * output
 
     def correction(self) -> Tensor | None:
         """What classifier-free guidance did to the clean estimate: the combined one less the conditional one. None without it."""
@@ -75,11 +93,17 @@ class Step:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a strategy answers. `clean` and `mean` (n, ...) are added to the clean estimate and to x_{t-1}; `carried` comes back."""
+    """What a strategy answers. `clean` and `mean` (n, ...) are added to the clean estimate and to x_{t-1}; `carried` comes back.
+
+    `noise` maps the unit noise that the scheduler draws to that which it uses; `again` takes the step once more, from an x_t renoised
+    out of x_{t-1} (time travel), and then what this outcome carries is forgotten.
+    """
 
     carried: Any = None
     clean: Tensor | None = None
     mean: Tensor | None = None
+    noise: Callable[[Tensor], Tensor] | None = None
+    again: bool = False
     row: dict[str, Any] = field(default_factory=dict)
 
 
