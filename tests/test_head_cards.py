@@ -36,17 +36,17 @@ def fitted(kind, d=8, n=30):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_head_comes_back_as_it_was_saved(kind, tmp_path):
     head, f = fitted(kind)
-    card.save(tmp_path / "new" / "style", head, {"metrics": {"images": 30}, "temperature": "the head's own prevails"})
-    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["style.json", "style.safetensors"]
+    card.save(tmp_path / "new" / "style-0.3", head, {"metrics": {"images": 30}, "temperature": "the head's own prevails"})
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["style-0.3.json", "style-0.3.safetensors"]
     with torch.inference_mode():
-        back = card.load(tmp_path / "new" / "style", CPU)
+        back = card.load(tmp_path / "new" / "style-0.3", CPU)
     assert type(back) is type(head)
     query = f[:4].clone().requires_grad_()
     read = "logits" if hasattr(head, "logits") else "expected"
     assert torch.equal(getattr(back, read)(query), getattr(head, read)(f[:4]))
     getattr(back, read)(query).sum().backward()
     assert query.grad.abs().sum() > 0
-    table = card.read(tmp_path / "new" / "style")
+    table = card.read(tmp_path / "new" / "style-0.3")
     assert (table["head"], table["metrics"], table["reliability"]) == (kind, {"images": 30}, "not validated")
     if hasattr(head, "prototypes"):
         assert table["prototypes"] == head.prototypes != ""

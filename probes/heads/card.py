@@ -31,7 +31,7 @@ def shipped(name: str, encoder: Encoder) -> Path | None:
     """
     if encoder.source == "embedded":
         stem = FOLDER / name
-        if not stem.with_suffix(".json").is_file():
+        if not _file(stem, ".json").is_file():
             return None
         fitted = read(stem).get("encoder")
         if fitted and fitted != encoder.fingerprint:
@@ -45,7 +45,7 @@ def shipped(name: str, encoder: Encoder) -> Path | None:
 
 def read(stem: Path) -> dict:
     """The card as a table."""
-    path = Path(stem).with_suffix(".json")
+    path = _file(stem, ".json")
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -65,12 +65,11 @@ def save(stem: Path, head: Head | YearHead, table: dict) -> None:
 
     `table` is what else the card says (encoder, metrics, data); the head's own fields prevail.
     """
-    path = Path(stem).with_suffix(".safetensors")
     values = {field.name: getattr(head, field.name) for field in dataclasses.fields(head)}
     held = {name: value.detach().cpu().contiguous() for name, value in values.items() if isinstance(value, Tensor)}
     said = {name: value for name, value in values.items() if name not in held}
     text = json.dumps(table | {"head": head.kind} | said, indent=1, ensure_ascii=False) + "\n"
-    with replacing(path) as temporary, replacing(path.with_suffix(".json")) as temporary_card:
+    with replacing(_file(stem, ".safetensors")) as temporary, replacing(_file(stem, ".json")) as temporary_card:
         save_file(held, temporary)
         temporary_card.write_text(text, encoding="utf-8", newline="\n")
 
@@ -103,7 +102,7 @@ def load(stem: Path, device: str | torch.device = "cpu", *, absent: str = "linea
 
 def tensors(stem: Path, names: tuple[str, ...], device: str | torch.device) -> dict[str, Tensor]:
     """The named tensors on `device`, numbers in fp32 and indices as they are."""
-    path = Path(stem).with_suffix(".safetensors")
+    path = _file(stem, ".safetensors")
     try:
         # Not under inference mode: its tensors could not take part in a gradient later.
         with torch.inference_mode(False):
@@ -117,6 +116,11 @@ def tensors(stem: Path, names: tuple[str, ...], device: str | torch.device) -> d
         if not value.isfinite().all():
             raise UserError(f"the head {path} is damaged: the tensor {name} has values that are not finite.")
     return held
+
+
+def _file(stem: str | Path, suffix: str) -> Path:
+    """`style-0.3` is a name without a suffix too."""
+    return Path(stem).with_name(Path(stem).name + suffix)
 
 
 def _value(table: dict, name: str, hint: type, stem: Path) -> str | float | tuple[str, ...]:
