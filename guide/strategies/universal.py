@@ -1,4 +1,4 @@
-"""Universal guidance (Bansal et al., arXiv:2302.07121, unverified): forward through the denoiser, backward by optimising the clean estimate."""
+"""Universal guidance (Bansal et al., arXiv:2302.07121, unverified): forward through the denoiser, backward on the clean estimate."""
 from dataclasses import dataclass
 
 import torch
