@@ -46,7 +46,7 @@ LARGE = CONFIG | {
     "text_cfg": CONFIG["text_cfg"] | {"width": 256, "heads": 8, "layers": 6},
 }
 PRESETS = {
-    "cpu": {"config": CONFIG, "minutes": 30.0, "batch_size": 128},  # image tower 6.9 M parameters, text tower 2.8 M
+    "cpu": {"config": CONFIG, "minutes": 30.0, "batch_size": 128},  # image tower 6.9 M parameters, text tower 2.6 M
     "gpu": {"config": LARGE, "minutes": 60.0, "batch_size": 1024},  # 14.5 M and 5.9 M
 }
 PREPROCESS = {"mean": [0.5, 0.45, 0.38], "std": [0.25, 0.24, 0.23], "interpolation": "bilinear", "resize_mode": "shortest"}
@@ -150,14 +150,15 @@ def main(
             save(run.average["clip"], target, config)
             marker.touch()
 
+    def look_for_autoencoder():
+        """It may still be in training beside this. Not before a step's own draws: loading it draws from torch's stream too."""
+        if not loaded and coder.exists():
+            loaded["autoencode"] = vae_pass(AutoencoderTiny.from_pretrained(coder).to(device).eval())
+
     def losses(step, progress):
         if progress >= freeze and not run.state.get("frozen"):
             freeze_text()
-        if "autoencode" not in loaded and (not loaded or step % 100 == 0):  # the autoencoder may still be in training beside this
-            loaded["looked"] = True
-            if coder.exists():
-                loaded["autoencode"] = vae_pass(AutoencoderTiny.from_pretrained(coder).to(device).eval())
-        chosen = guide[torch.multinomial(weights, batch_size, generator=generator).numpy()]
+        chosen = guide[data.draw(weights, batch_size, generator).numpy()]
         pixels = views(data.batch(images, chosen, device), SIDE, generator)
         half = batch_size // 2
         pixels = torch.cat([pixels[:half], damaged(pixels[half:], generator, loaded.get("autoencode"))])
@@ -187,6 +188,8 @@ def main(
         year = known_mean(F.smooth_l1_loss(year_head(image * 16)[:, 0], years.nan_to_num(), beta=0.5, reduction="none"), dated)
         with torch.no_grad():
             accuracy = known_mean((image @ style_text.T).argmax(1).eq(styles).float(), styles >= 0)
+        if step % 100 == 99:
+            look_for_autoencoder()
         return {
             "contrastive": 0.5 * contrastive,
             "style": classify(image, style_text, styles),
@@ -198,6 +201,7 @@ def main(
     # Once frozen, frozen for good: the denoiser may be learning from it. Checkpoints of earlier versions tell by the marker alone.
     if run.state.get("frozen") or ("frozen" not in run.state and run.step and marker.exists() and run.progress >= freeze):
         hold_text()
+    look_for_autoencoder()
     average = train(run, losses)["clip"]
     if run.main:
         save(average, target, config)

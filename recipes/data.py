@@ -150,6 +150,11 @@ def near(images: np.ndarray, device: torch.device) -> np.ndarray | torch.Tensor:
     return torch.cat([torch.from_numpy(np.ascontiguousarray(part)).to(device) for part in np.array_split(images, -(-len(images) // 4096))])
 
 
+def draw(weights: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
+    """Indices `(count,)` by weight, none twice unless there are fewer than asked for."""
+    return torch.multinomial(weights, count, replacement=count > len(weights), generator=generator)
+
+
 def batch(images: np.ndarray | torch.Tensor, rows: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
     """The rows as `(n, 3, side, side)` float in [0, 1]."""
     if isinstance(images, torch.Tensor):

@@ -140,7 +140,7 @@ def main(
     def losses(step, progress):
         fresh = torch.randint(len(rows), (max(1, batch_size // 8),), generator=run.common)
         pool[fresh] = encode(fresh.numpy())  # other crops and mirrorings, a few at a time
-        chosen = torch.multinomial(weights, batch_size, generator=generator)
+        chosen = data.draw(weights, batch_size, generator)
         clean = pool[chosen].float()
         ids = tokenizer(
             [caption(records[row], rng) for row in chosen], padding="max_length", truncation=True, return_tensors="pt"

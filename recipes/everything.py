@@ -43,7 +43,7 @@ def main(
     hardware: Annotated[str, typer.Option(help="What it runs on, in words, for the cards.")] = "2 CPU cores",
     preset: options.Preset = "cpu",
     seed: options.Seed = 0,
-    processes: Annotated[int, typer.Option(help="GPUs (or CPU processes) to train on, through `accelerate launch`.", min=1)] = 1,
+    processes: Annotated[int, typer.Option(help="GPUs (or CPU processes) to train on.", min=1)] = 1,
     smoke: Annotated[bool, typer.Option("--smoke", help="A few steps of everything, into a copy of the code below --work.")] = False,
     into: Annotated[Path | None, typer.Option(help="Copy the code here and put the weights there, instead of into this checkout.")] = None,
 ):
@@ -59,7 +59,8 @@ def main(
     for recipe, arguments in stages(folder, work, minutes, device, hardware, preset, seed, smoke):
         typer.echo(f"== {recipe}")
         if recipe in SHARES and processes > 1:
-            launch = ["accelerate.commands.launch", "--num_processes", str(processes), *["--cpu"] * (device == "cpu"), "-m"]
+            # What `accelerate launch` runs on GPUs; on CPUs that command wants MPI, this does not.
+            launch = ["torch.distributed.run", "--standalone", "--nproc_per_node", str(processes), "-m"]
             subprocess.run([sys.executable, "-m", *launch, f"recipes.{recipe}", *arguments], check=True)
         elif smoke:
             call(recipe, arguments)

@@ -6,6 +6,7 @@ for style, or without any table, the folder that an image lies in names its styl
 """
 
 import hashlib
+import json
 import os
 import re
 from pathlib import Path
@@ -15,7 +16,8 @@ import pandas as pd
 
 from probes.errors import UserError
 
-READERS = {".csv": pd.read_csv, ".jsonl": lambda path: pd.read_json(path, lines=True, convert_dates=False), ".parquet": pd.read_parquet}
+READERS = {".csv": pd.read_csv, ".jsonl": lambda path: pd.DataFrame(map(json.loads, filter(str.strip, path.open(encoding="utf-8")))),
+           ".parquet": pd.read_parquet}  # fmt: skip
 IMAGES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"}
 SHARES = {"guide": 0.6, "judge": 0.27, "test": 0.13}
 # The names of splits elsewhere; what is missing of the three is taken from the guide's images.
@@ -100,6 +102,8 @@ def _tables(folder: Path) -> list[Path]:
 def _table(path: Path, folder: Path) -> pd.DataFrame:
     try:
         table = READERS[path.suffix](path)
+    except ImportError as error:
+        raise UserError(f"Reading {path} needs pyarrow: pip install pyarrow, or save the table as metadata.csv.") from error
     except (ValueError, OSError) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
     if "file_name" not in table:

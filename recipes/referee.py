@@ -67,7 +67,7 @@ def main(
     autoencode = vae_pass(AutoencoderTiny.from_pretrained(vae).to(device).eval()) if vae.exists() else None
 
     def losses(step, progress):
-        chosen = rows[torch.multinomial(weights, batch_size, generator=generator).numpy()]
+        chosen = rows[data.draw(weights, batch_size, generator).numpy()]
         pixels = views(data.batch(images, chosen, device), model.side, generator, smallest=72)
         quarter = batch_size // 4
         soft = damaged(pixels[:quarter], generator)

@@ -1,45 +1,43 @@
-"""The recipes on forty-eight made-up paintings: each trains, keeps a checkpoint, goes on, and what they make loads as what ships does."""
+"""The recipes on made-up paintings: each trains, keeps a checkpoint, goes on bit for bit, and what they make loads as what ships does."""
+import importlib
 import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import pytest
 import torch
-from PIL import Image
+from made_up import paintings
 
-from probes.judges import GENRES, STYLES
+from probes.errors import UserError
 
-pytest.importorskip("sklearn")
-MINUTES = .01
+ROOT = Path(__file__).parents[1]
+BATCHES = {"autoencoder": 2, "clip": 16, "denoiser": 4, "decoder": 2, "referee": 12}
+STEPS = 3
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Noise of a colour per style, three artists in three splits."""
-    folder, rng = tmp_path_factory.mktemp("paintings"), np.random.default_rng(0)
-    rows = []
-    for index in range(48):
-        colour = rng.integers(60, 200, 3)
-        pixels = np.clip(colour + rng.normal(0, 30, (36, 36, 3)), 0, 255).astype(np.uint8)
-        name = f"{index}.jpg"
-        Image.fromarray(pixels).resize((150, 160)).save(folder / name)
-        split = ("guide", "judge", "test")[index % 3]
-        known = {"style": STYLES[index % len(STYLES)], "genre": GENRES[index % len(GENRES)], "artist": f"{split}-{index % 12}"}
-        sometimes = {"year": 1500 + 8 * index if index % 4 else None, "title": "lemons and a jug" if index % 2 else ""}
-        rows.append({"file_name": name, "split": split, **known, **sometimes})
-    pd.DataFrame(rows).to_csv(folder / "metadata.csv", index=False)
-    return folder
+def recipe(name: str, folder: Path, work: Path, **options):
+    module = importlib.import_module(f"recipes.{name}")
+    module.main(folder, work, **{"device": "cpu", "batch_size": BATCHES[name], "steps": STEPS, **options})
 
 
 @pytest.fixture(scope="module")
-def work(folder, tmp_path_factory):
-    """Autoencoder, CLIP and denoiser, each trained for a moment."""
-    from recipes import autoencoder, clip, denoiser
+def folder(tmp_path_factory) -> Path:
+    return paintings(tmp_path_factory.mktemp("paintings"), 45)
+
+
+@pytest.fixture(scope="module")
+def work(folder, tmp_path_factory) -> Path:
+    """Every model, trained for a moment."""
     work = tmp_path_factory.mktemp("work")
-    autoencoder.main(folder, work, MINUTES, "cpu", 2)
-    clip.main(folder, work, 3 * MINUTES, "cpu", 16)
-    denoiser.main(folder, work, MINUTES, "cpu", 4)
+    for name in BATCHES:
+        recipe(name, folder, work)
     return work
+
+
+def checkpoint(work: Path, name: str) -> dict:
+    return torch.load(work / name / "checkpoint.pt", weights_only=True)
 
 
 def test_what_they_make_assembles_into_a_pipeline_and_a_clip(work, tmp_path):
@@ -56,29 +54,116 @@ def test_what_they_make_assembles_into_a_pipeline_and_a_clip(work, tmp_path):
     assert model.encode_image(torch.rand(1, 3, 96, 96)).isfinite().all()
 
 
-def test_a_finished_run_given_more_time_goes_on(work, folder):
-    from recipes import autoencoder
-    checkpoint = work / "autoencoder" / "checkpoint.pt"
-    before = torch.load(checkpoint, weights_only=True)["step"]
-    autoencoder.main(folder, work, MINUTES, "cpu", 2)
-    assert torch.load(checkpoint, weights_only=True)["step"] == before, "a finished run has nothing left to do"
-    autoencoder.main(folder, work, 2 * MINUTES, "cpu", 2)
-    assert torch.load(checkpoint, weights_only=True)["step"] > before
+@pytest.mark.parametrize("name", BATCHES)
+def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(name, work, folder, tmp_path, monkeypatch):
+    from recipes import training
+    for needed in ("paintings.npy", "paintings.json", "autoencoder/vae", "clip/model"):
+        if needed.split("/")[0] != name:
+            (tmp_path / needed).parent.mkdir(exist_ok=True)
+            (tmp_path / needed).symlink_to(work / needed)
+    save = training.Run.save
+
+    def killed(run):
+        if run.step == 2:
+            save(run)
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "SAVE_EVERY", 0.0)
+        patch.setattr(training.Run, "save", killed)
+        with pytest.raises(KeyboardInterrupt):
+            recipe(name, folder, tmp_path)
+    assert checkpoint(tmp_path, name)["step"] == 2
+    recipe(name, folder, tmp_path)
+    whole, parts = checkpoint(work, name), checkpoint(tmp_path, name)
+    for kind in ("models", "average"):
+        assert whole[kind].keys() == parts[kind].keys()
+        assert all(torch.equal(whole[kind][key], parts[kind][key]) for key in whole[kind]), kind
 
 
-def test_decoder_and_referee_train(work, folder):
-    from recipes import decoder, referee
-    decoder.main(folder, work, MINUTES, "cpu", 2)
-    referee.main(folder, work, MINUTES, "cpu", 12)
-    assert json.loads((work / "referee" / "model" / "training.json").read_text())["steps"] > 0
-    assert (work / "decoder" / "vae" / "config.json").is_file()
+def test_a_finished_run_given_more_steps_goes_on(work, folder, tmp_path):
+    shutil.copytree(work / "autoencoder", tmp_path / "autoencoder")
+    recipe("autoencoder", folder, tmp_path)
+    assert checkpoint(tmp_path, "autoencoder")["step"] == STEPS, "a finished run has nothing left to do"
+    recipe("autoencoder", folder, tmp_path, steps=STEPS + 2)
+    assert checkpoint(tmp_path, "autoencoder")["step"] == STEPS + 2
 
 
-def test_missing_paintings_are_named(folder, tmp_path):
-    from recipes import data
-    table = pd.read_csv(folder / "metadata.csv")
-    other = tmp_path / "paintings"
-    other.mkdir()
-    table.to_csv(other / "metadata.csv", index=False)
-    with pytest.raises(FileNotFoundError, match=r"48 of 48 files .* the first: 0\.jpg"):
-        data.paintings(other, tmp_path / "cache")
+def test_the_text_tower_stays_frozen_and_as_the_file_has_it(work):
+    from safetensors.torch import load_file
+    kept, shipped = checkpoint(work, "clip"), load_file(work / "clip" / "model" / "open_clip_model.safetensors")
+    text = [name for name in shipped if not name.startswith(("visual.", "logit_scale"))]
+    assert kept["state"]["frozen"]
+    assert text
+    assert all(torch.equal(kept["models"][f"clip.{name}"], shipped[name].float()) for name in text)
+
+
+def test_a_recipe_names_what_it_needs_and_what_does_not_fit(work, folder, tmp_path):
+    with pytest.raises(UserError, match=r"run recipes\.clip first"):
+        recipe("denoiser", folder, tmp_path)
+    with pytest.raises(UserError, match="preset 'huge': choose one of cpu, gpu"):
+        recipe("clip", folder, tmp_path, preset="huge")
+    shutil.copytree(work / "autoencoder", tmp_path / "autoencoder")
+    with pytest.raises(UserError, match="of another model"):
+        recipe("autoencoder", folder, tmp_path, preset="gpu")
+
+
+def test_a_museum_with_styles_of_its_own_trains_and_is_told_that_nothing_judges_it(folder, work, tmp_path, capsys):
+    import pandas as pd
+
+    from recipes import everything
+    own = tmp_path / "museum"
+    shutil.copytree(folder, own)
+    table = pd.read_csv(own / "metadata.csv").drop(columns=["year", "genre", "title"])
+    table["style"] = table["style"].map(lambda style: f"school of {style[0]}")
+    table.to_csv(own / "metadata.csv", index=False)
+    recipe("clip", own, tmp_path)
+    vocabulary = (tmp_path / "clip" / "model" / "tokenizer.json").read_text()
+    assert "school" in vocabulary
+    assert all(torch.isfinite(value).all() for value in checkpoint(tmp_path, "clip")["models"].values())
+    with pytest.raises(UserError, match="style that the judges know"):
+        recipe("referee", own, tmp_path)
+    left = [name for name, _ in everything.stages(own, tmp_path, 10, "cpu", "", "cpu", 0, False)]
+    assert left == ["autoencoder", "clip", "denoiser", "decoder"]
+    assert "no painting has a style that the judges know" in capsys.readouterr().out
+
+
+def test_the_large_presets_build_models_that_fit_each_other():
+    import open_clip
+    from diffusers import AutoencoderTiny, UNet2DConditionModel
+
+    from recipes import autoencoder, clip, denoiser
+    with torch.device("meta"):
+        large = open_clip.CLIP(**clip.PRESETS["gpu"]["config"])
+        unet = UNet2DConditionModel(**denoiser.config(large, 192, **denoiser.PRESETS["gpu"]["config"]))
+        vae = AutoencoderTiny(**autoencoder.PRESETS["gpu"]["config"])
+    count = {name: sum(p.numel() for p in model.parameters()) / 1e6 for name, model in (("clip", large.visual), ("unet", unet))}
+    assert 5 < count["clip"] < 15
+    assert 45 < count["unet"] < 55
+    assert unet.config.sample_size == 24
+    assert unet.config.cross_attention_dim == large.token_embedding.weight.shape[1]
+    assert vae.config.latent_channels == unet.config.in_channels
+
+
+@pytest.mark.gpu
+def test_all_large_presets_train_on_a_gpu(folder, tmp_path):
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device here")
+    for name in BATCHES:
+        recipe(name, folder, tmp_path, device="cuda", preset="gpu")
+        assert checkpoint(tmp_path, name)["step"] == STEPS
+
+
+@pytest.mark.slow
+def test_smoke_runs_everything_into_a_copy_that_works(tmp_path):
+    folder = paintings(tmp_path / "paintings")
+    command = [sys.executable, "-m", "recipes.everything", "--smoke", "--data", str(folder), "--work", str(tmp_path / "work")]
+    done = subprocess.run([*command, "--device", "cpu"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    made = tmp_path / "work" / "checkout"
+    assert json.loads((made / "probes" / "embedded" / "verdict" / "card.json").read_text())["metrics"]
+    assert (made / "guide" / "embedded" / "README.md").is_file()
+    asked = [sys.executable, "cli.py", "generate", "--style", "baroque", "--seeds", "0", "--steps", "2", "--out", str(tmp_path / "out")]
+    done = subprocess.run(asked, cwd=made, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    assert list((tmp_path / "out").glob("**/*.png"))

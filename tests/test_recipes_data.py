@@ -1,0 +1,196 @@
+"""Folders of images as museums have them: tables of three kinds, class folders, shards, missing columns, broken files, splits."""
+import io
+import tarfile
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from made_up import picture
+from PIL import Image
+
+from probes.errors import UserError
+from recipes import data, metadata
+
+RNG = np.random.default_rng(0)
+
+
+def images(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        picture(RNG, (40, 30)).save(folder / name)
+
+
+def table(folder, **columns):
+    folder.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(columns).to_csv(folder / "metadata.csv", index=False)
+
+
+def artists(count: int, each: int, style: str = "baroque") -> dict:
+    names = [f"artist {k // each}" for k in range(count * each)]
+    return {"file_name": [f"{style}-{k}.jpg" for k in range(count * each)], "style": [style] * count * each, "artist": names}
+
+
+@pytest.mark.parametrize("write", [
+    lambda frame, path: frame.to_csv(path.with_suffix(".csv"), index=False),
+    lambda frame, path: frame.to_json(path.with_suffix(".jsonl"), orient="records", lines=True),
+    lambda frame, path: pytest.importorskip("pyarrow") and frame.to_parquet(path.with_suffix(".parquet")),
+], ids=["csv", "jsonl", "parquet"])
+def test_three_kinds_of_table_in_subfolders_named_after_splits(tmp_path, write):
+    for split, style in (("train", "Art Nouveau"), ("validation", "baroque"), ("test", "rococo")):
+        images(tmp_path / split, "deep/a.png")
+        write(pd.DataFrame({"file_name": ["deep/a.png"], "label": [style], "year": ["about 1650"]}), tmp_path / split / "metadata")
+    stored, rows = data.paintings(tmp_path, tmp_path / "cache")
+    assert stored.shape == (3, 144, 144, 3)
+    by_name = rows.set_index("file_name")
+    assert by_name["split"].to_dict() == {"train/deep/a.png": "guide", "validation/deep/a.png": "judge", "test/deep/a.png": "test"}
+    assert by_name.loc["train/deep/a.png", "style"] == "art-nouveau"
+    assert rows["year"].tolist() == [1650] * 3
+    assert (rows[["genre", "artist", "title"]] == "").all().all()
+
+
+def test_class_folders_without_any_table(tmp_path):
+    images(tmp_path, "train/baroque/a.jpg", "train/rococo/a.jpg", "test/baroque/b.jpg", "test/.hidden/c.jpg")
+    rows = metadata.read(tmp_path)
+    assert rows["style"].tolist() == ["baroque", "baroque", "rococo"]
+    assert rows["split"].tolist()[0] == "test"
+    images(tmp_path / "flat", "ukiyo-e/a.jpg", "ukiyo-e/b.jpg")
+    assert set(metadata.read(tmp_path / "flat")["style"]) == {"ukiyo-e"}
+
+
+def test_class_folders_beside_a_table_that_knows_no_style(tmp_path):
+    images(tmp_path, "baroque/a.jpg", "rococo/a.jpg")
+    table(tmp_path, file_name=["baroque/a.jpg", "rococo/a.jpg"], artist=["x", "y"])
+    stored, rows = data.paintings(tmp_path, tmp_path / "cache")
+    assert rows["style"].tolist() == ["baroque", "rococo"]
+    assert not np.array_equal(stored[0], stored[1]), "the same file name in two folders is two images"
+
+
+def test_shards_know_their_images_by_path_or_by_bare_name(tmp_path):
+    with tarfile.open(tmp_path / "shard.tar", "w") as tar:
+        for name in ("a.jpg", "inside/b.jpg"):
+            content = io.BytesIO()
+            picture(RNG).save(content, "JPEG")
+            entry = tarfile.TarInfo(name)
+            entry.size = content.tell()
+            content.seek(0)
+            tar.addfile(entry, content)
+    table(tmp_path, file_name=["b.jpg", "a.jpg"], style=["baroque"] * 2)
+    stored, rows = data.paintings(tmp_path, tmp_path / "cache")
+    assert rows["file_name"].tolist() == ["b.jpg", "a.jpg"]
+    assert stored.any((1, 2, 3)).all()
+
+
+@pytest.mark.parametrize(("columns", "told"), [
+    ({"file": ["a.jpg"], "style": ["x"]}, "no column file_name .* its columns are file, style"),
+    ({"file_name": ["a.jpg"], "artist": ["x"]}, "tells no styles: add a column style"),
+    ({"file_name": ["a.jpg", "a.jpg"], "style": ["x", "y"]}, "1 file names stand twice .* the first is a.jpg"),
+    ({"file_name": ["a.jpg"], "style": ["x"], "split": ["holdout"]}, "a split 'holdout': use guide, judge and test, or train"),
+    ({"file_name": ["a.jpg"], "style": ["x"], "split": ["test"]}, "no images of split guide"),
+    ({"file_name": [], "style": []}, "has no rows"),
+])
+def test_what_a_table_lacks_is_told_in_a_sentence(tmp_path, columns, told):
+    table(tmp_path, **columns)
+    with pytest.raises(UserError, match=told):
+        metadata.read(tmp_path)
+
+
+def test_a_folder_with_nothing_in_it_is_told(tmp_path):
+    with pytest.raises(UserError, match=r"neither metadata\.csv, \.jsonl or \.parquet nor images"):
+        metadata.read(tmp_path)
+
+
+def test_broken_and_missing_files_are_named_counted_and_left_out(tmp_path, capsys):
+    images(tmp_path, "0.jpg", "3.jpg")
+    (tmp_path / "1.jpg").write_bytes(b"no image")
+    (tmp_path / "2.jpg").write_bytes((tmp_path / "0.jpg").read_bytes()[:200])
+    table(tmp_path, file_name=[f"{k}.jpg" for k in (3, 1, 2, 9, 0)], style=["baroque"] * 5, year=[3, 1, 2, 9, 0])
+    stored, rows = data.paintings(tmp_path, tmp_path / "cache")
+    said = capsys.readouterr().out
+    assert "1 of 5 images that the metadata names are not there and are left out, the first is 9.jpg." in said
+    assert "2 of 5 images cannot be read and are left out:" in said
+    assert "  1.jpg: UnidentifiedImageError" in said
+    assert rows["file_name"].tolist() == ["3.jpg", "0.jpg"]
+    for row, name in enumerate(rows["file_name"]):
+        assert np.array_equal(stored[row], data._square(Image.open(tmp_path / name), 144))
+    again, rows = data.paintings(tmp_path, tmp_path / "cache")
+    assert np.array_equal(stored, again)
+    assert len(rows) == 2
+    table(tmp_path, file_name=["0.jpg"], style=["baroque"])
+    with pytest.raises(UserError, match="from another table"):
+        data.paintings(tmp_path, tmp_path / "cache")
+
+
+def test_only_broken_files_end_it(tmp_path):
+    table(tmp_path, file_name=["a.jpg", "b.jpg"], style=["baroque"] * 2)
+    with pytest.raises(UserError, match=r"None of the 2 images .* the first, a\.jpg: not in the folder"):
+        data.paintings(tmp_path, tmp_path / "cache")
+
+
+def test_splits_that_are_not_there_are_made_whole_artists_at_a_time_whatever_the_order():
+    frame = pd.concat([pd.DataFrame(artists(60, 5)), pd.DataFrame(artists(40, 3, "rococo")).assign(artist=lambda f: "r" + f["artist"])])
+    frame = frame.reset_index(drop=True)
+    made = frame.assign(split=metadata.divided(frame))
+    assert metadata.shared_artists(made) == []
+    for style in ("baroque", "rococo"):
+        shares = made["split"][made["style"] == style].value_counts(normalize=True)
+        assert shares.to_dict() == pytest.approx(metadata.SHARES, abs=.03)
+    shuffled = frame.sample(frac=1, random_state=1)
+    assert metadata.divided(shuffled).sort_index().equals(made["split"])
+
+
+def test_only_the_missing_split_is_made():
+    frame = pd.DataFrame({**artists(50, 2), "split": ["test"] * 20 + ["train"] * 80})
+    made = metadata.divided(frame)
+    assert (made[:20] == "test").all()
+    assert made[20:].value_counts().to_dict() == pytest.approx({"guide": 80 * .6 / .87, "judge": 80 * .27 / .87}, abs=2)
+    assert metadata.shared_artists(frame.assign(split=made)) == []
+
+
+def test_artists_in_two_splits_are_told(tmp_path, capsys):
+    images(tmp_path, "a.jpg", "b.jpg", "c.jpg")
+    table(tmp_path, file_name=["a.jpg", "b.jpg", "c.jpg"], style=["x"] * 3, artist=["monet"] * 3, split=["guide", "judge", "test"])
+    data.paintings(tmp_path, tmp_path / "cache")
+    assert "1 artists are in more than one split, the first is monet" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("value", "year"), [(1650, 1650), ("1650-55", 1650), ("c. 980", 980), ("lost", None), (None, None)])
+def test_years_as_people_write_them(value, year):
+    assert metadata._year(value) == year if year else np.isnan(metadata._year(value))
+
+
+def test_a_random_crop_is_a_window_of_its_image_and_mirrored_half_of_the_time():
+    """Every pixel holds its image, row and column, so that a crop tells where it comes from."""
+    height = width = 12
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    pictures = torch.stack([torch.stack([torch.full_like(x, k), y, x]) for k in range(400)]).float()
+    crops = data.random_crop(pictures, 5, torch.Generator().manual_seed(0))
+    assert crops.shape == (400, 3, 5, 5)
+    assert torch.equal(crops[:, 0], torch.arange(400.)[:, None, None].expand(-1, 5, 5))
+    assert (crops[:, 1].diff(dim=1) == 1).all()
+    steps = crops[:, 2].diff(dim=2)
+    assert (steps.abs() == 1).all()
+    assert (steps == steps[:, :1, :1]).all()
+    assert 160 < (steps[:, 0, 0] < 0).sum() < 240
+    assert set(crops[:, 1, 0, 0].tolist()) == set(range(8))
+    assert set(crops[:, 2].flatten(1).amin(1).tolist()) == set(range(8))
+
+
+def test_images_kept_as_a_tensor_give_the_same_batches(tmp_path):
+    stored = RNG.integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
+    rows = np.array([4, 0, 4])
+    assert torch.equal(data.batch(torch.from_numpy(stored), rows), data.batch(stored, rows))
+    assert data.near(stored, torch.device("cpu")) is stored
+
+
+def test_few_images_are_drawn_more_than_once_and_many_are_not():
+    generator = torch.Generator().manual_seed(0)
+    assert len(data.draw(torch.ones(3), 10, generator)) == 10
+    assert len(set(data.draw(torch.ones(10), 10, generator).tolist())) == 10
+
+
+def test_balance_by_hand():
+    """Style counts 3 and 1, artist counts 2, 1 and (unknown, the median of 2, 1, 1) 1.5."""
+    frame = pd.DataFrame({"style": ["a", "a", "a", "b"], "artist": ["x", "x", "", "y"]})
+    expected = [3 ** -.5 / 2, 3 ** -.5 / 2, 3 ** -.5 / 2, 1.]
+    assert data.balance(frame, .5, 1.) == pytest.approx(expected)
