@@ -15,6 +15,7 @@ from guide import noise, prediction, replay
 from guide.decoding import Decoder
 from guide.seeds import seeds_of, view_generators
 from guide.strategies.strategy import Ascent, Outcome, Step, Strategy
+from guide.watch import Conflict, Watch
 from probes.errors import UserError
 
 
@@ -28,7 +29,7 @@ class Run:
 
 @contextmanager
 def guided(pipeline, objective, strategy: Strategy, *, seeds: Sequence[int] | None = None, judge=None, tiny: nn.Module | None = None,
-           on_step: Callable[[dict[str, Any]], None] | None = None) -> Iterator[Run]:
+           watch: Watch | None = None, on_step: Callable[[dict[str, Any]], None] | None = None) -> Iterator[Run]:
     """Steers each run of `pipeline` inside the block by the gradient of `objective`, in the way of `strategy`.
 
         with guided(pipeline, objective, strategy, seeds=seeds) as run:
@@ -39,9 +40,10 @@ def guided(pipeline, objective, strategy: Strategy, *, seeds: Sequence[int] | No
 
     `objective(images, generators)` returns `.loss` (n,), lower is better, and `.terms`, a dict of (n,); it sees images (n, 3, h, w) in
     [0, 1] in float32. `seeds`: one per image, for the views; without them each image's own starting latents seed its views. `judge` is
-    watched, never followed. `tiny`: a cheaper decoder of the same latents. `on_step` receives each row of the trace as it is written.
+    watched, never followed; `watch` may damp or stop the steering (see `guide.watch`). `tiny`: a cheaper decoder of the same latents.
+    `on_step` receives each row of the trace as it is written.
     """
-    guidance = _Guidance(pipeline, objective, strategy, seeds, judge, tiny, on_step)
+    guidance = _Guidance(pipeline, objective, strategy, seeds, judge, tiny, watch, on_step)
     began = time.perf_counter()
     with ExitStack() as stack:
         modules = [part for part in (*getattr(pipeline, "components", {}).values(), tiny) if isinstance(part, nn.Module)]
@@ -94,18 +96,18 @@ def _standing_in(scheduler, step: Callable) -> Iterator[None]:
 class _Guidance:
     """The state of one `guided` block; what belongs to a single run of the pipeline starts anew with each."""
 
-    def __init__(self, pipeline, objective, strategy: Strategy, seeds, judge, tiny, on_step):
+    def __init__(self, pipeline, objective, strategy: Strategy, seeds, judge, tiny, watch, on_step):
         denoiser = next((part for part in (getattr(pipeline, name, None) for name in ("unet", "transformer")) if part is not None), None)
         if denoiser is None or not hasattr(pipeline, "scheduler"):
             raise UserError(f"{type(pipeline).__name__} cannot be guided: it needs a scheduler and a unet or transformer.")
         if objective is None and strategy.strength:
             raise UserError("A strength above 0 needs an objective; pass one, or the strategy 'unguided'.")
         self.pipeline, self.objective, self.strategy, self.seeds = pipeline, objective, strategy, seeds
-        self.judge, self.on_step, self.scheduler, self.run = judge, on_step, pipeline.scheduler, Run()
+        self.judge, self.watch, self.on_step, self.scheduler, self.run = judge, watch, on_step, pipeline.scheduler, Run()
         self.decoder = Decoder(pipeline, tiny)
         self.recorder = replay.Recorder(denoiser, keep=strategy.strength > 0, before=self._same_scheduler)
         self.signature = inspect.signature(pipeline.scheduler.step)
-        self.timesteps, self.index, self.count = None, 0, 0
+        self.timesteps, self.index, self.count, self.conflict = None, 0, 0, None
         if strategy.strength:
             for module in (denoiser, self.decoder.vae):
                 _refuse_offloading(module)
@@ -117,7 +119,7 @@ class _Guidance:
         self._advance(t, x)
         row = {"step": self.index, "t": float(t), **self._noise(t), "guided": False, "loss": None, "skipped": 0, "decodes": 0}
         calls = self.recorder.take()
-        if not self.strategy.strength:
+        if not self.strategy.strength or (self.conflict and self.conflict.over):
             answer = original(*args, **kwargs)
         else:
             outcome, step = self._ask(calls, t, x, output)
@@ -129,6 +131,8 @@ class _Guidance:
             row |= {"guided": changed, "watched": self.watched, "residual": _finite(step.combination.residual), "repeats": step.repeat,
                     **outcome.row}
             row["decodes"], self.decoder.count = self.decoder.count, 0
+            if self.conflict and self.opinion:
+                outcome = self._reconsidered(outcome, row)
             answer = self._apply(self.scheduler, original, call, step, outcome)
             self.carried = outcome.carried
         self.run.calls.update(decodes=row["decodes"], skipped=row["skipped"])
@@ -140,12 +144,22 @@ class _Guidance:
             self.on_step(row)
         return answer
 
+    def _reconsidered(self, outcome: Outcome, row: dict[str, Any]) -> Outcome:
+        """The outcome after the referee was heard; the trace says what it said and which images it is in conflict over."""
+        loss, score = self.opinion
+        fooled = self.conflict.see(loss, score)
+        row |= {"referee": [_finite(value) for value in score.tolist()], "conflict": fooled.tolist(),
+                "steering_left": self.conflict.factor.tolist()}
+        self.run.calls["conflicts"] += int(fooled.sum())
+        return self.conflict.damped(outcome)
+
     def _advance(self, t, x: Tensor) -> None:
         """Finds out whether this is the first step of a run of the pipeline, and how many steps the run has."""
         timesteps = self.scheduler.timesteps
         if timesteps is self.timesteps and self.index < self.count:
             return
         self.timesteps, self.index, self.carried, self.clock = timesteps, 0, None, time.perf_counter()
+        self.conflict = Conflict(self.watch) if self.watch else None
         begin = getattr(self.scheduler, "begin_index", None)
         self.first = begin if begin is not None else next((i for i, other in enumerate(timesteps.tolist()) if other == float(t)), 0)
         # What the pipeline says it will run (img2img, denoising_end) goes before what the schedule holds.
@@ -170,7 +184,7 @@ class _Guidance:
 
         `seen` is the x_t that the recorded calls were made on, and `x` the one that it has become when the step is repeated.
         """
-        self.watched = None
+        self.watched = self.opinion = None
         with torch.inference_mode(False), torch.enable_grad():
             precise = torch.promote_types(seen.dtype, torch.float32)
             # Schedulers of models that predict a variance too hold it in further channels.
@@ -281,6 +295,9 @@ class _Guidance:
         direction = -gradient * unit.to(gradient.dtype).view(-1, *[1] * (gradient.ndim - 1))
         if self.judge is not None:
             self.watched = self._watch(pixels.detach())
+        if self.watch is not None and self.opinion is None:  # the first look of a step; later ones are of moved estimates
+            with torch.no_grad():
+                self.opinion = values.loss.detach(), self.watch.score(pixels.detach())
         usable = finite & direction.isfinite().flatten(1).all(1)
         terms = {name: term.detach() for name, term in values.terms.items()}
         return Ascent(direction, usable, values.loss.detach(), terms, pixels.detach())
