@@ -1,6 +1,9 @@
 """Write the model cards that ship beside the weights, from what the recipes measured.
 
-python -m recipes.cards --work work/ --hardware "2 CPU cores"
+    python -m recipes.cards --work work/ --hardware "2 CPU cores"
+
+What has not been measured is said to be so. How a model came about is read from its training log; where that is not the whole story
+(a warm start, several runs), a sentence of yours in `work/history.json`, by the recipe's name, is put before it.
 """
 
 # ruff: noqa: E501 - prose
@@ -11,7 +14,11 @@ from typing import Annotated
 
 import typer
 
+from probes.atomic import write_text
+from recipes import card_lines as lines
+from recipes import options
 from recipes.assemble import ROOT
+from recipes.card_lines import of
 
 DATA = """## Data and licence
 Trained on photographs of paintings by artists who died in 1954 or earlier, public domain as far as the metadata tells, gathered from public collections of
@@ -20,74 +27,73 @@ that binds weights trained on them is unsettled, so treat these weights as for r
 """
 
 
-def percent(value: float) -> str:
-    return f"{100 * value:.0f} %"
+def read(path: Path) -> dict:
+    """What a recipe measured; empty where it has not run."""
+    return json.loads(path.read_text()) if path.exists() else {}
 
 
-def recalls(figures: dict) -> str:
-    return ", ".join(f"{name} {value:.2f}" for name, value in figures["recall"].items())
+def training(work: Path, name: str, hardware: str) -> str:
+    """The recipe's command, steps and time, after what `history.json` says of it."""
+    history = read(work / "history.json").get(name, "")
+    log = read(work / name / "log.json")
+    told = f"{log[-1]['step']} steps in {log[-1]['seconds'] / 60:.0f} minutes" if log else "for a time that was not kept"
+    line = f"`python -m recipes.{name} --data paintings/ --work work/`: {told} on {hardware}, fp32 weights with bfloat16 autocast, shared with other work."
+    return f"{history} {line}".strip()
 
 
-def training(work: Path, name: str, command: str, hardware: str) -> str:
-    log = json.loads((work / name / "log.json").read_text())[-1]
-    return f"`{command}`: {log['step']} steps in {log['seconds'] / 60:.0f} minutes on {hardware}, fp32 weights with bfloat16 autocast, shared with other work."
+def reading(work: Path) -> str:
+    """What the CLIP and its heads read on artists that they have not seen."""
+    style, period, content, scene, origin = (read(work / "heads" / f"{name}.json") for name in ("style", "period", "content", "scene", "origin"))
+    baseline, together = read(work / "baseline" / "figures.json"), read(work / "agreement.json")
+    size = f", {baseline['parameters'] / 1e6:.1f} M parameters, {baseline['steps']} steps" if baseline else ""
+    more = "\n".join(f"- {name.capitalize()}: {card['reliability']}." for name, card in (("scene", scene), ("origin", origin)) if "reliability" in card)
+    return f"""## Measured
+On artists that neither the CLIP nor the heads have seen; intervals from a bootstrap over artists.
 
-
-def style_line(figures: dict) -> str:
-    low, high = figures["interval"]
-    return (
-        f"accuracy {figures['accuracy']:.3f}, balanced accuracy {figures['balanced_accuracy']:.3f} (95 % over artists {low:.3f}-{high:.3f}), "
-        f"ECE {figures['ece']:.3f}, on {figures['images']} paintings by {figures['artists']} artists"
-    )
-
-
-def year_line(figures: dict) -> str:
-    return (
-        f"mean error {figures['mae']:.1f} years (95 % over artists {figures['interval'][0]:.1f}-{figures['interval'][1]:.1f}; always answering the median "
-        f"errs {figures['mae_of_median']:.1f}), Spearman {figures['spearman']:.2f}"
-    )
+- Style, linear head: {of(style, lines.style, "metrics", "linear")} (half of the test artists; the temperature comes from the other half).
+- Style, zero-shot by text: {of(style, lines.style, "metrics", "zero_shot")} (all test artists).
+- Over eight families, linear head: {of(style, lines.families, "metrics", "linear", "families")}.
+  Zero-shot: {of(style, lines.families, "metrics", "zero_shot", "families")}.
+  The families: {lines.merged()}. Probabilities are summed within each.
+- Recall of the linear head: {of(style, lines.recalls, "metrics", "linear")}.
+- A supervised residual network of the same trunk, from scratch on the same images (`recipes.baseline`{size}): {of(baseline, lines.style, "other half")}.
+  The CLIP's linear head less that: {of(together, lines.gain, "clip against the baseline")}.
+- Year: {of(period, lines.year, "metrics")}; before recalibration {of(period, lambda said: f"{said['mae']:.1f} years", "metrics", "before recalibration")}.
+- Genre, zero-shot: {of(content, lines.style, "metrics", "genre")}.
+- Retrieval of a painting's title: {of(content, lines.retrieval, "metrics", "retrieval")}.
+{more}
+"""
 
 
 def heads_card(work: Path, hardware: str) -> tuple[str, str]:
-    style, period, content = (
-        json.loads((work / "heads" / f"{name}.json").read_text())["metrics"] for name in ("style", "period", "content")
-    )
-    measured = f"""## Measured
-On artists that neither the CLIP nor the heads have seen; intervals from a bootstrap over artists.
-
-- Style, linear head, 15 styles: {style_line(style["linear"])} (half of the test artists; the temperature comes from the other half).
-- Style, zero-shot by text: {style_line(style["zero_shot"])} (all test artists).
-- Recall of the linear head: {recalls(style["linear"])}.
-- Year: {year_line(period)}; before recalibration {period["before recalibration"]["mae"]:.1f} years.
-- Genre, zero-shot, 7 genres: {style_line(content["genre"])}.
-- Retrieval of the title among {content["retrieval"]["titles"]}: at 1 {content["retrieval"]["at 1"]:.1%}, at 5 {content["retrieval"]["at 5"]:.1%}, median rank
-  {content["retrieval"]["median rank"]:.0f}.
-"""
+    """The cards of the CLIP and of its heads."""
+    tower = read(ROOT / "probes/embedded/clip/open_clip_config.json").get("model_cfg", {})
+    measured, text = reading(work), tower.get("text_cfg", {})
     clip = f"""# The small CLIP that steers
 
-{json.loads((ROOT / "probes/embedded/clip/open_clip_config.json").read_text())["model_cfg"]["embed_dim"]}-dimensional embeddings, residual image tower at 96
-pixels, 4-layer text tower with a 4,096-token vocabulary; `open_clip.create_model_and_transforms("local-dir:<this folder>")` loads it.
+{tower.get("embed_dim", "?")}-dimensional embeddings, residual image tower at {tower.get("vision_cfg", {}).get("image_size", "?")} pixels, {text.get("layers", "?")}-layer text tower
+with a vocabulary of {text.get("vocab_size", 0):,} tokens; `open_clip.create_model_and_transforms("local-dir:<this folder>")` loads it.
 
 {DATA.format(split="the guide split, 14,108 images")}
 ## Training
-{training(work, "clip", "python -m recipes.clip --data paintings/ --work work/ --minutes 32 --freeze .35", hardware)}
+{training(work, "clip", hardware)}
 Contrastive on captions made of style, genre, century or year, artist and title words, beside zero-shot style and genre classification and year regression
 (that head is dropped). Half of every batch was noised, blurred or passed through the autoencoder, a quarter replaced by 1-step L2 adversarial examples.
-The text tower froze after 35 % of the time; the image tower trained on.
+The text tower freezes part-way (`--freeze`), so that the denoiser is conditioned on what ships; the image tower trains on.
 
 {measured}
 ## Limits
-Trained for minutes on 14,000 small images: it knows 15 European and Japanese styles in broad strokes, subjects hardly beyond genre, and nothing after 1935.
+Trained for minutes on 14,000 small images: it knows European and Japanese styles in broad strokes, subjects hardly beyond genre, and nothing after 1935.
 Renaissance and realism labels are partly inferred from artist or date. Readings are calibrated for whole paintings, not for details.
 """
-    heads = f"""# Heads of the small CLIP: style, period
+    heads = f"""# Heads of the small CLIP
 
-Linear in the CLIP's normalised embedding; `style.safetensors` gives 15 classes, `period.safetensors` a softmax over 35-year bins and a monotone
-recalibration. The JSON beside each is its card for programs.
+On the CLIP's normalised embedding: `style.safetensors` gives styles, `period.safetensors` a softmax over bins of years and a monotone recalibration; others that
+lie here name themselves. The JSON beside each is its card for programs.
 
 {DATA.format(split="weights on the guide split; temperature and recalibration on half of the test artists")}
 ## Training
-`python -m recipes.heads --data paintings/ --work work/`: logistic regression with balanced classes, on clean and damaged views; minutes on {hardware}.
+`python -m recipes.heads --data paintings/ --work work/`: balanced classes, on clean and damaged views; minutes on {hardware}.
 
 {measured}
 ## Limits
@@ -97,39 +103,46 @@ Balanced classes: the head says what an image looks like, not how often a style 
 
 
 def judge_card(work: Path, name: str, hardware: str) -> str:
-    card = json.loads((work / name / "model" / "card.json").read_text())
-    metrics, lineage = card["metrics"], card["lineage"]
-    if name == "referee":
-        how = training(
-            work, name, f"python -m recipes.referee --data paintings/ --work work/ --minutes {card['training']['minutes']:.0f}", hardware
-        )
-    else:
-        fit = card["training"]
+    """The card of a judge."""
+    card, together = read(work / name / "model" / "card.json"), read(work / "agreement.json")
+    metrics, lineage, fit = card.get("metrics", {}), card.get("lineage", {}), card.get("training", {})
+    how = training(work, name, hardware)
+    if "bandwidth" in fit:
         how = (
             f"`python -m recipes.verdict --data paintings/ --work work/`: closed form, {fit['seconds'] / 60:.0f} minutes on {hardware}, shared with other work; "
-            f"bandwidth {fit['bandwidth']} and ridge {fit['ridge']:.0f} by folds that keep an artist together (balanced accuracy there "
+            f"bandwidth {fit['bandwidth']:g} and ridge {fit['ridge']:g} by folds that keep an artist together (balanced accuracy there "
             f"{fit['balanced accuracy in the folds']:.3f})."
         )
     role = {"referee": "May be watched, tune a strength or stop a run.", "verdict": "Never influences a pixel or a default."}[name]
+    severity = of(
+        metrics,
+        lambda said: (
+            f"({', '.join(said['kinds'])}): Spearman {said['spearman']:.2f} on {said['images']} paintings; mean reading on undamaged ones "
+            f"{said['mean on undamaged']:.2f}"
+        ),
+        "severity",
+    )
+    other = of(metrics, lambda value: f"{value:.3f}", "ece_other_half")
     return f"""# The judge `{name}`
 
-{role} A {lineage["architecture"]} trained by {lineage["objective"]}; reads style (15), genre (7), year and severity of damage.
+{role} A {lineage.get("architecture", "network")} trained by {lineage.get("objective", "?")}; reads style, genre, year and severity of damage.
 
 {DATA.format(split="the judge split, 6,273 images; the guide's images and artists are not among them, the other judge's are the same")}
 ## Training
 {how}
-Temperature and a line that recalibrates years come from half of the test artists. Measured by `python -m recipes.measure_judges`.
+Temperature and a line that recalibrates years come from half of the test artists. Measured by `python -m recipes.measure_judges` and `recipes.measure_agreement`.
 
 ## Measured
-On artists that no model here has seen.
+On artists that no model here has seen; intervals from a bootstrap over artists.
 
-- Style: {style_line(metrics["style"])}; ECE on artists not used for the temperature {metrics["ece_other_half"]:.3f}.
-- Recall, which bounds what any "kept" rate can mean: {recalls(metrics["style"])}.
-- Year: {year_line(metrics["year"])}.
-- Genre: {style_line(metrics["genre"])}.
-- Severity of injected damage ({", ".join(metrics["severity"]["kinds"])}): Spearman {metrics["severity"]["spearman"]:.2f} on {metrics["severity"]["images"]}
-  paintings; mean reading on undamaged ones {metrics["severity"]["mean on undamaged"]:.2f}. The autoencoder's softness counts as no damage.
-- Agreement of the two judges on style: kappa {metrics["agreement of the two judges (kappa)"]:.2f}.
+- Style: {of(metrics, lines.style, "style")}; ECE on artists not used for the temperature {other}.
+- Recall, which bounds what any "kept" rate can mean: {of(metrics, lines.recalls, "style")}.
+- Over eight families: {of(metrics, lines.families, "style", "families")}. The families: {lines.merged()}.
+- Year: {of(metrics, lines.year, "year")}.
+- Genre: {of(metrics, lines.style, "genre")}.
+- Severity of injected damage {severity}. The autoencoder's softness counts as no damage.
+- Agreement on style (Cohen's kappa), real test paintings: {of(together, lines.pairs, "real")}.
+  Generated pictures: {of(together, lines.pairs, "generated")}.
 
 ## Limits
 A small model of 6,000 small images: single readings are weak evidence, means over many pictures are what it is for. Kinds of damage other than those
@@ -137,12 +150,43 @@ above are not validated.
 """
 
 
+def grid(name: str, about: str, command: str) -> str:
+    """A sheet that lies beside the card, with the command that makes it again; nothing where it is not there."""
+    if not (ROOT / "guide" / "embedded" / f"{name}.png").exists():
+        return ""
+    return f"\n![{about}]({name}.png)\n\n{about}: `{command}`.\n"
+
+
+def cost_line(said: dict) -> str:
+    return (
+        f"one picture of 128 pixels, {said['steps']} steps with classifier-free guidance, {said['seconds unguided']:.1f} s on {said['threads']} threads; guided "
+        f"{said['seconds guided']:.1f} s, {said['guided over unguided']:.1f} times that"
+    )
+
+
 def pipeline_card(work: Path, hardware: str) -> str:
-    figures = json.loads((work / "pipeline.json").read_text())
-    coder, made = figures["autoencoder"], figures["unguided"]
-    sharpened = ""
-    if (work / "decoder" / "log.json").exists():
-        sharpened = "\n" + training(work, "decoder", "python -m recipes.decoder --data paintings/ --work work/", hardware)
+    """The card of the pipeline."""
+    figures, spread, words = (read(work / f"{name}.json") for name in ("pipeline", "diversity", "words"))
+    stages = [training(work, name, hardware) for name in ("autoencoder", "decoder", "denoiser") if (work / name / "log.json").exists()]
+    coder = of(figures, lambda said: f"on {said['images']} test paintings PSNR {said['psnr']:.1f} dB, MS-SSIM {said['ms_ssim']:.3f}", "autoencoder")
+    both = of(spread, lambda said: f"{said['generated']:.1f} generated, {said['real']:.1f} for as many real paintings", "vendi")
+    ratio = (
+        f"precision {spread['precision']:.2f}, recall {spread['recall']:.2f} (between two halves of the real ones {spread['of the halves']['precision']:.2f} and "
+        f"{spread['of the halves']['recall']:.2f}; {spread['neighbours']} neighbours, {spread['pictures']} pairs)"
+        if "precision" in spread
+        else lines.NOT_MEASURED
+    )
+    table = f"\n{lines.kept_table(figures['unguided'])}\n" if "unguided" in figures else ""
+    size = of(figures, lambda said: f"{said['megabytes']:.0f} MB for everything that is embedded, probes and judges too", "cost")
+    sheets = (
+        grid("samples", "Every style at seeds 0 to 7, none chosen", "python -m recipes.sample_grids --work work/")
+        + grid("words", "The same seeds without and with a word", "python -m recipes.measure_words --data paintings/ --work work/")
+        + grid(
+            "nearest",
+            "Sixteen pictures, the first of the measured ones, and their nearest training paintings",
+            "python -m recipes.measure_diversity --data paintings/ --work work/",
+        )
+    )
     return f"""# The small text-to-image pipeline
 
 128 x 128 pixels; `DiffusionPipeline.from_pretrained("<this folder>")` loads it with nothing of this project. Stable Diffusion XL's pipeline class around an
@@ -151,39 +195,44 @@ def pipeline_card(work: Path, hardware: str) -> str:
 
 {DATA.format(split="the guide and judge splits, 20,381 images; no test artist")}
 ## Training
-{training(work, "autoencoder", "python -m recipes.autoencoder --data paintings/ --work work/ --minutes 25", hardware)}{sharpened}
-{training(work, "denoiser", "python -m recipes.denoiser --data paintings/ --work work/ --minutes 80", hardware)}
+{chr(10).join(stages) or "The logs were not kept."}
 
 ## Measured
-`python -m recipes.measure_pipeline`:
+By `recipes.measure_pipeline`, `recipes.measure_diversity` and `recipes.measure_words`. Pictures are asked for by the titles of test paintings, the style in the
+prompt, unguided; nothing is chosen.
 
-- Autoencoder on {coder["images"]} test paintings: PSNR {coder["psnr"]:.1f} dB, MS-SSIM {coder["ms_ssim"]:.3f}.
-- Unguided, {made["pictures per style"]} pictures a style with the style in the prompt, {made["steps"]} steps, guidance scale {made["guidance scale"]}: the verdict
-  puts the intended style first for {percent(made["mean kept"])} (mean over 15 styles); divided by its recall on real paintings {made["kept over recall"]:.2f}.
-  By style: {", ".join(f"{name} {value:.2f}" for name, value in made["kept"].items())}.
-- {made["seconds per picture"]:.1f} seconds a picture on {hardware}.
-
+- Autoencoder: {coder}.
+- Style kept: {of(figures, lines.kept, "unguided")}.
+- KID in the verdict's statistics of colour and texture (not Inception's: comparable with the floors beside it, not with papers): {of(spread, lines.kid, "kid")}.
+  Floors: {of(spread, lines.floors, "floors")}.
+- Diversity, in the same statistics: {ratio}. Vendi score {both}.
+- Memorisation: {of(spread, lines.memorisation, "memorisation")}.
+- Words: {of(words, lines.words)}. On real test paintings with the word in their title: {of(words, lines.words_on_real, "on real test paintings")}.
+- Cost: {of(figures, cost_line, "cost")} ({hardware}); {size}.
+{table}
+A ratio above 1.1 is marked: the picture overstates the style. Where the verdict recognises few real paintings, ratios mean little.
+{sheets}
 ## Limits
-Trained for about an hour and a half: colours, light and layout of a style and genre come through, objects and faces mostly do not. Not measured in this edition: KID, recall and
-memorisation. Subject words beyond genre matter little.
+Colours, light and layout of a style and genre come through, objects and faces mostly do not. The pictures are made by a machine and say so in their metadata.
 """
 
 
 def main(
-    work: Annotated[Path, typer.Option(help="Where the recipes left their results.")] = Path("work"),
+    work: options.Work = Path("work"),
     hardware: Annotated[str, typer.Option(help="What it ran on, in words.")] = "2 CPU cores",
+    root: Annotated[Path, typer.Option(help="Checkout whose cards are written.")] = ROOT,
 ):
     clip, heads = heads_card(work, hardware)
-    probes = ROOT / "probes" / "embedded"
+    probes = root / "probes" / "embedded"
     for path, text in (
         (probes / "clip", clip),
         (probes / "heads", heads),
         (probes / "referee", judge_card(work, "referee", hardware)),
         (probes / "verdict", judge_card(work, "verdict", hardware)),
-        (ROOT / "guide" / "embedded", pipeline_card(work, hardware)),
+        (root / "guide" / "embedded", pipeline_card(work, hardware)),
     ):
-        (path / "README.md").write_text(text)
+        write_text(path / "README.md", text)
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    options.start(main)

@@ -31,16 +31,16 @@ def mmd(a: Tensor, b: Tensor) -> float:
     return float(apart(a) + apart(b) - 2 * kernel(a, b).sum() / (n * m))
 
 
-def kid(a: Tensor, b: Tensor, subsets: int = 10, size: int = 1000, seed: int = 0) -> dict[str, float]:
+def kid(a: Tensor, b: Tensor, subsets: int = 10, size: int = 1000, seed: int = 0) -> dict[str, float | None]:
     """KID over random subsets without replacement: mean, deviation between subsets, and how many pictures a subset held.
 
-    Where both sets hold no more than `size` pictures, every subset would be the same: one is taken, and the deviation is nan.
+    Where both sets hold no more than `size` pictures, every subset would be the same: one is taken, and there is no deviation (None).
     """
     size = min(size, len(a), len(b))
     rng = np.random.default_rng(seed)
     subsets = subsets if max(len(a), len(b)) > size else 1
     values = [mmd(a[rng.permutation(len(a))[:size]], b[rng.permutation(len(b))[:size]]) for _ in range(subsets)]
-    spread = float(np.std(values, ddof=1)) if subsets > 1 else float("nan")
+    spread = float(np.std(values, ddof=1)) if subsets > 1 else None
     return {"kid": float(np.mean(values)), "deviation": spread, "subsets": subsets, "size": size}
 
 

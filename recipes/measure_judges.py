@@ -15,11 +15,11 @@ from safetensors.torch import load_file
 from scipy.stats import spearmanr
 from sklearn.metrics import cohen_kappa_score
 
+from probes.atomic import write_text
 from probes.judges import GENRES, STYLES, build
 from recipes import data, options
 from recipes.corruptions import CORRUPTIONS, corrupt
-from recipes.heads import softmax
-from recipes.metrics import artist_halves, fit_temperature, style_figures, year_figures
+from recipes.metrics import artist_halves, fit_temperature, softmax, style_figures, year_figures
 
 OBJECTIVES = {"referee": "cross-entropy", "verdict": "kernel ridge regression"}
 ARCHITECTURES = {"referee": "bag of local features", "verdict": "fixed statistics of colour and texture"}
@@ -98,7 +98,7 @@ def main(folder: options.Data, work: options.Work = Path("work"), device: option
     kappa = float(cohen_kappa_score(guesses["referee"], guesses["verdict"]))
     for name, content in cards.items():
         content["metrics"]["agreement of the two judges (kappa)"] = kappa
-        (work / name / "model" / "card.json").write_text(json.dumps(content, indent=1))
+        write_text(work / name / "model" / "card.json", json.dumps(content, indent=1))
 
 
 if __name__ == "__main__":

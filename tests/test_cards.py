@@ -1,0 +1,69 @@
+"""Model cards from what the recipes left behind, and the pictures that they measure."""
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+pytest.importorskip("sklearn")
+
+from probes.judges import STYLES
+from recipes import card_lines, cards, distributions, measure_diversity, metrics, sample_grids, samples
+
+CARDS = ("probes/embedded/clip", "probes/embedded/heads", "probes/embedded/referee", "probes/embedded/verdict", "guide/embedded")
+
+
+def test_cards_say_what_was_not_measured(tmp_path):
+    cards.main(tmp_path / "nothing", "one core", root=tmp_path / "root")
+    for folder in CARDS:
+        text = (tmp_path / "root" / folder / "README.md").read_text()
+        assert "not measured" in text
+        assert "None" not in text
+
+
+def test_a_card_has_the_figures_and_their_intervals(tmp_path):
+    rng, work = np.random.default_rng(0), tmp_path / "work"
+    labels, artists = np.arange(60) % len(STYLES), pd.Series([f"artist {k % 12}" for k in range(60)])
+    figures = metrics.style_figures(rng.dirichlet(np.ones(len(STYLES)), 60), labels, artists, STYLES)
+    (work / "heads").mkdir(parents=True)
+    (work / "heads" / "style.json").write_text(json.dumps({"metrics": {"linear": figures, "zero_shot": figures}}))
+    (work / "history.json").write_text(json.dumps({"clip": "Warm start from an earlier edition."}))
+    cards.main(work, "one core", root=tmp_path / "root")
+    text = (tmp_path / "root" / "probes" / "embedded" / "clip" / "README.md").read_text()
+    low, high = figures["families"]["interval"]
+    assert f"{figures['families']['balanced_accuracy']:.3f} (95 % over artists {low:.3f}-{high:.3f})" in text
+    assert "Warm start from an earlier edition." in text
+    assert "impressionism, post-impressionism, pointillism" in text
+
+
+def test_kept_is_set_against_recall_and_caricature_is_marked():
+    rows = card_lines.kept_table({
+        "pictures": {"baroque": 32, "cubism": 32}, "kept": {"baroque": .6, "cubism": .2}, "caricature": ["baroque"],
+        "verdict's recall on real": {"baroque": .5, "cubism": .4},
+        "kept over recall by style": {"baroque": 1.2, "cubism": .5}}).splitlines()
+    assert rows[2] == "| baroque | 32 | 0.60 | 0.50 | 1.20 | caricature |"
+    assert rows[3] == "| cubism | 32 | 0.20 | 0.40 | 0.50 |  |"
+
+
+def test_a_kid_without_deviation_is_one_sample():
+    pool = torch.randn(20, 6, generator=torch.Generator().manual_seed(0))
+    assert "one sample of 10" in card_lines.kid(distributions.kid(pool[:10], pool[10:]))
+
+
+def test_pictures_are_asked_for_by_titles_of_test_paintings():
+    table = pd.DataFrame([{"split": split, "style": style, "title": "lemons" if k else "", "genre": "still-life"}
+                          for style in ("baroque", "cubism") for k, split in enumerate(("test", "test", "guide"))])
+    wishes = samples.of_titles(table, most=2, fewest=3)
+    assert [wish.style for wish in wishes] == ["baroque", "cubism"] * 3
+    assert {wish.prompt for wish in wishes if wish.style == "cubism"} == {"cubist painting of lemons", "cubist painting of still life"}
+    assert [wish.row for wish in wishes].count(-1) == 2, "the third is another seed of a painting that was used"
+    assert len({wish.key for wish in wishes}) == len(wishes)
+    assert len(sample_grids.wishes(2)) == 2 * len(STYLES)
+
+
+def test_a_blur_keeps_the_mean_and_takes_the_detail():
+    flat = torch.full((1, 3, 32, 32), .3)
+    assert measure_diversity.blurred(flat).sub(flat).abs().max() < 1e-5
+    grain = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    assert measure_diversity.blurred(grain).std() < .2 * grain.std()
