@@ -1,4 +1,4 @@
-"""What was asked for: a subject, styles with weights, styles to avoid, a period; and the words that ask a model for it."""
+"""What was asked for: a subject, styles with weights, styles to avoid, a period, a scene; and the words that ask a model for it."""
 import json
 import re
 from collections.abc import Sequence
@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import probes
+from probes import genres
 from probes.config import lookup, styles
 from probes.errors import UserError
 
@@ -16,20 +17,27 @@ EARLIEST, LATEST = 1000, 2100
 class Brief:
     """`styles` are keys of configs/styles with weights that sum to 1; `period` is a span of years, both ends included.
 
-    `name_style` False leaves style and period out of the words, so that guidance alone has to bring them.
+    `scene` is one of `probes.genres.SCENES`; `origin` is person or model, as which the picture is to read. `name_style` False leaves
+    style, period and genre out of the words, so that guidance alone has to bring them.
     """
     prompt: str = ""
     styles: tuple[tuple[str, float], ...] = ()
     avoid: tuple[str, ...] = ()
     period: tuple[int, int] | None = None
     name_style: bool = True
+    scene: str = ""
+    origin: str = ""
 
     def text(self) -> str:
         """The prompt, in a form that the embedded encoder was trained on: `baroque painting of lemons and a jug, 17th century`."""
-        named = self.name_style and self.styles
-        head = " and ".join(_adjective(key) for key, _ in sorted(self.styles, key=lambda s: -s[1])) + " painting" if named else "a painting"
-        if not (self.styles or self.period) and self.prompt:
+        genre = genres.WORDS.get(self.scene, "") if self.name_style else ""
+        if not (self.styles or self.period or genre) and self.prompt:
             return self.prompt
+        kind = genre or "painting"
+        if self.name_style and self.styles:
+            head = " and ".join(_adjective(key) for key, _ in sorted(self.styles, key=lambda s: -s[1])) + f" {kind}"
+        else:
+            head = f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
         text = f"{head} of {self.prompt}" if self.prompt else head
         return f"{text}, {in_words(self.period)}" if self.name_style and self.period else text
 
@@ -39,7 +47,7 @@ class Brief:
 
     def slug(self) -> str:
         """A folder name: `baroque`, `baroque-ukiyo-e-lemons-and-a-jug`."""
-        words = [key for key, _ in self.styles] + re.findall(r"[a-z0-9]+", self.prompt.lower())[:6]
+        words = [key for key, _ in self.styles] + [self.scene] * bool(self.scene) + re.findall(r"[a-z0-9]+", self.prompt.lower())[:6]
         return "-".join(words)[:60].strip("-") or "painting"
 
 
@@ -58,8 +66,8 @@ def in_words(period: tuple[int, int]) -> str:
 
 
 def per_prompt(brief: Brief, seeds: Sequence[int]) -> list[tuple[Brief, tuple[int, ...]]]:
-    """The brief and its seeds; where it names no subject, the first style's own prompts, cycled over the seeds by their number."""
-    prompts = lookup(styles(), brief.styles[0][0], "style").prompts if brief.styles else ()
+    """The brief and its seeds; where it names neither subject nor scene, the first style's own prompts, cycled over the seeds by number."""
+    prompts = lookup(styles(), brief.styles[0][0], "style").prompts if brief.styles and not brief.scene else ()
     if brief.prompt or not prompts:
         return [(brief, tuple(seeds))]
     groups = [(prompt, tuple(s for s in seeds if s % len(prompts) == i)) for i, prompt in enumerate(prompts)]
@@ -101,6 +109,16 @@ def parse_period(text: str) -> tuple[int, int]:
     if not EARLIEST <= low <= high <= LATEST:
         raise UserError(f"The period {text!r} has to run forward within {EARLIEST}-{LATEST}; write 1650 or 1600-1725.")
     return low, high
+
+
+def parse_scene(text: str) -> str:
+    """`still life` -> still-life; also figures, no-figures, indoor and outdoor."""
+    return genres.scene(text)
+
+
+def parse_origin(text: str) -> str:
+    """`person` or `model`."""
+    return lookup({"person": "person", "model": "model"}, text, "origin")
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:

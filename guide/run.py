@@ -25,7 +25,8 @@ from probes.errors import UserError
 from probes.objective import Objective, aim
 from probes.style import StyleProbe
 
-WEIGHTS = {"style": 1., "period": .5, "content": .2}  # the small encoder reads subjects weakly: see its card
+# The small encoder reads subjects weakly, and collections as readily as origins: see its cards.
+WEIGHTS = {"style": 1., "period": .5, "content": .2, "scene": .5, "origin": .3}
 Progress = Callable[[str, int, int], None]
 Notice = Callable[[str], None]
 

@@ -13,15 +13,18 @@ from probes import image
 from probes.content import ContentProbe
 from probes.errors import UserError
 from probes.lineage import Lineage
+from probes.origin import OriginProbe
 from probes.period import PeriodProbe
 from probes.probe import Intent, Measure
+from probes.scene import SceneProbe
 from probes.style import StyleProbe
 from probes.views import Views
 
 if TYPE_CHECKING:
     from probes.encoders import Encoder
+    from probes.features import Features
 
-PROBES = {"style": StyleProbe, "period": PeriodProbe, "content": ContentProbe}
+PROBES = {"style": StyleProbe, "period": PeriodProbe, "content": ContentProbe, "scene": SceneProbe, "origin": OriginProbe}
 
 
 @dataclass(frozen=True)
@@ -65,12 +68,12 @@ class Objective:
         scores: dict[str, Tensor] = {}
         with torch.autocast(images.device.type, enabled=False):
             for encoder, terms in self._by_encoder():
-                embeddings = encoder(self.views(images, generators, encoder.side))
+                seen = look(encoder, self.views(images, generators, encoder.side), [term.measure for _, term in terms])
                 for name, term in terms:
-                    value = term.measure.loss(embeddings).view(len(images), -1).mean(1).to(images.device)
+                    value = term.measure.loss(seen[term.measure]).view(len(images), -1).mean(1).to(images.device)
                     loss = loss + term.weight * value
                     with torch.no_grad():
-                        scores[name] = term.measure.score(embeddings).view(len(images), -1).mean(1).to(images.device)
+                        scores[name] = term.measure.score(seen[term.measure]).view(len(images), -1).mean(1).to(images.device)
         unit = torch.where(finite, 1., float("nan"))
         return Values(loss * unit, {name: scores[name] * unit for name in self.names})
 
@@ -79,14 +82,24 @@ class Objective:
         """Each measure's score `(n,)` of the whole image, without views and without gradient."""
         scores = {}
         for encoder, terms in self._by_encoder():
-            embeddings = encoder(images)
-            scores.update({name: term.measure.score(embeddings) for name, term in terms})
+            seen = look(encoder, images, [term.measure for _, term in terms])
+            scores.update({name: term.measure.score(seen[term.measure]) for name, term in terms})
         return {name: scores[name] for name in self.names}
 
     def _by_encoder(self) -> Iterator[tuple[Encoder, list[tuple[str, Term]]]]:
         named = list(zip(self.names, self.terms, strict=True))
         for encoder in dict.fromkeys(term.measure.encoder for term in self.terms):
             yield encoder, [(name, term) for name, term in named if term.measure.encoder is encoder]
+
+
+def look(encoder: Encoder, images: Tensor, measures: Sequence[Measure]) -> dict[Measure, Tensor | Features]:
+    """What each measure scores, from one pass: embeddings `(n, d)`, or `Features` for a measure that names `stages` whose maps it needs."""
+    wanted = {stage: None for measure in measures for stage in getattr(measure, "stages", ())}
+    if not wanted:
+        return dict.fromkeys(measures, encoder(images))
+    seen = encoder.features(images, list(wanted))
+    return {measure: seen if getattr(measure, "stages", ()) else seen.embeddings for measure in measures}
+
 
 def aim(brief: Intent, encoder: Encoder, weights: Mapping[str, float] = MappingProxyType({}), views: Views | None = None) -> Objective:
     """Every probe aimed at the brief through one encoder, weighted 1 unless `weights` names it."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from probes.errors import UserError
 from probes.heads import card, ordinal
+from probes.heads.head import YearHead
 from probes.heads.ordinal import Ordinal
 from probes.heads.zero_shot import prototypes
 from probes.probe import Intent, Measure, Probe
@@ -25,7 +26,7 @@ TEMPLATES = ("a painting made in {}", "a painting, painted in {}")
 class PeriodMeasure(Measure):
     """Years from the expected year to the span `first` to `last`; 0 inside it."""
 
-    head: Ordinal
+    head: YearHead
     first: float
     last: float
     name: str = "period"
@@ -44,11 +45,11 @@ class PeriodProbe(Probe):
 
     name = "period"
 
-    def __init__(self, encoder: Encoder, head: Ordinal | None = None):
+    def __init__(self, encoder: Encoder, head: YearHead | None = None):
         self.encoder, self._head = encoder, head
 
     @cached_property
-    def head(self) -> Ordinal:
+    def head(self) -> YearHead:
         if self._head:
             return self._head
         stem = card.shipped("period", self.encoder)
@@ -64,9 +65,16 @@ class PeriodProbe(Probe):
         return PeriodMeasure(encoder=self.encoder, head=self.head, first=first, last=last, reliability=self.head.reliability)
 
     def read(self, embeddings: Tensor) -> dict[str, Tensor | list]:
-        """`year`, and the 10 to 90 % span `year_low` to `year_high`: `(n,)` each."""
+        """`year`, and the 10 to 90 % span `year_low` to `year_high`: `(n,)` each; where the head has bins, also what it gives each.
+
+        Then `year_probabilities` `(n, m)` lie at the `years` `(m,)` that the recalibration makes of the bins' centres.
+        """
         low, high = self.head.span(embeddings)
-        return {"year": self.head.expected(embeddings), "year_low": low, "year_high": high}
+        found = {"year": self.head.expected(embeddings), "year_low": low, "year_high": high}
+        if not isinstance(self.head, Ordinal):
+            return found
+        years = self.head.recalibrated(self.head.centres).tolist()
+        return found | {"year_probabilities": self.head.probabilities(embeddings), "years": years}
 
 
 def from_words(encoder: Encoder) -> Ordinal:

@@ -10,7 +10,8 @@ from probes.objective import PROBES, Objective, Term
 from probes.probe import Measure
 from probes.views import Views
 
-BRIEF = Brief(prompt="a still life with lemons", styles=(("ukiyo-e", .7), ("cubism", .3)), avoid=("baroque",), period=(1500, 1520))
+BRIEF = Brief(prompt="a still life with lemons", styles=(("ukiyo-e", .7), ("cubism", .3)), avoid=("baroque",), period=(1500, 1520),
+              scene="landscape", origin="person")
 ENCODERS = ("small_encoder", "embedded_encoder")
 
 

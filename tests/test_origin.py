@@ -1,0 +1,101 @@
+"""Origin: the log-odds of a person's and a model's hand, and a recipe whose figures are those of generators that were left out."""
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from guide.brief import Brief, parse_origin
+from probes.errors import UserError
+from probes.heads import card
+from probes.heads.linear import Linear
+from probes.origin import LABELS, OriginProbe
+
+
+@pytest.fixture
+def f(small_encoder):
+    return torch.nn.functional.normalize(torch.randn(4, small_encoder.dim, generator=torch.Generator().manual_seed(1)), dim=-1)
+
+
+def test_origin_is_the_log_odds_of_the_asked_maker(small_encoder, f):
+    weight = torch.randn(2, small_encoder.dim, generator=torch.Generator().manual_seed(0))
+    probe = OriginProbe(small_encoder, Linear(weight, torch.tensor([.3, -.3]), LABELS, 2., "checked on 9 works"))
+    person, model = (probe.aim(Brief(origin=maker)) for maker in LABELS)
+    torch.testing.assert_close(person.score(f), (f @ (weight[0] - weight[1]) + .6) / 2)
+    torch.testing.assert_close(person.score(f), -model.score(f))
+    torch.testing.assert_close(probe.read(f)["made_by_model"], model.score(f).sigmoid())
+    assert person.reliability == "checked on 9 works"
+    assert probe.aim(Brief()) is None
+    exact = OriginProbe(small_encoder, Linear(weight.double(), torch.zeros(2).double(), LABELS)).aim(Brief(origin="person"))
+    assert torch.autograd.gradcheck(exact.score, f[:1].double().requires_grad_())
+
+
+def test_without_a_head_it_goes_by_words_and_validates_nothing(small_encoder, f):
+    probe = OriginProbe(small_encoder)
+    assert probe.aim(Brief(origin="person")).reliability == "not validated"
+    assert ((probe.read(f)["made_by_model"] > 0) & (probe.read(f)["made_by_model"] < 1)).all()
+
+
+def test_makers_are_two():
+    assert parse_origin("Person") == "person"
+    with pytest.raises(UserError, match="person and model"):
+        parse_origin("cat")
+
+
+def test_the_shipped_head_is_found(embedded_encoder, tmp_path, monkeypatch):
+    monkeypatch.setattr(card, "FOLDER", tmp_path)
+    head = Linear(torch.eye(2, embedded_encoder.dim), torch.zeros(2), LABELS, reliability="poor")
+    card.save(tmp_path / "origin", head, {"encoder": embedded_encoder.fingerprint})
+    assert OriginProbe(embedded_encoder).aim(Brief(origin="model")).reliability == "poor"
+
+
+def piles(rng, shift):
+    """People around 0; two generators shifted along the first axis, a third along the second, where no other generator is."""
+    from recipes.heads.pictures import Pile
+
+    def cloud(n, *at):
+        return (rng.normal(0, .1, (n, 6)) + np.array([*at, *[0.] * (6 - len(at))])).astype(np.float32)
+
+    people = {"paintings": Pile(cloud(80), False), "round trips": Pile(cloud(20), False), "replica": Pile(cloud(20), False),
+              "unseen paintings": Pile(cloud(60), False, np.arange(60)), "unseen round trips": Pile(cloud(20), False, np.arange(20))}
+    return people | {"one": Pile(cloud(30, shift), True), "two": Pile(cloud(30, shift), True), "odd": Pile(cloud(30, 0, shift), True)}
+
+
+def test_a_generator_is_judged_by_a_head_that_has_not_seen_it():
+    pytest.importorskip("sklearn")
+    import pandas as pd
+
+    from recipes.heads import origin
+
+    class Paintings:
+        table = pd.DataFrame({"style": ["baroque"] * 40 + ["cubism"] * 20, "artist": [f"painter {k % 6}" for k in range(60)]})
+        held = np.random.default_rng(2).normal(0, .1, (60, 6)).astype(np.float32)
+
+        def half_of(self, rows):
+            return rows % 2 == 0
+
+    head, said = origin.fit(Paintings(), piles(np.random.default_rng(0), 1.))
+    left_out, false = said["metrics"]["left out"], said["metrics"]["false alarms"]
+    assert head.labels == LABELS
+    assert left_out["one"]["recognised"] == left_out["two"]["recognised"] == 1
+    assert left_out["odd"]["recognised"] < .2
+    assert left_out["odd"]["recognised when seen"] == 1
+    assert left_out["one"]["auc against unseen paintings"] == 1
+    assert false["rate"] < .1
+    assert set(false["by style"]) == {"baroque", "cubism"}
+    assert set(false["people's pictures of the generators' collections"]) == {"replica"}
+    assert "odd" in head.reliability
+    assert "confounded" in head.reliability
+    # One generator that nothing predicts makes the head less sure of itself.
+    assert head.temperature > 1
+
+
+def test_pictures_are_made_alike_in_size_and_codec():
+    pytest.importorskip("sklearn")
+    from recipes.heads.pictures import alike
+    noise = np.random.default_rng(0).integers(0, 256, (300, 200, 3), dtype=np.uint8)
+    once, again, other = (alike(Image.fromarray(noise), 96, np.random.default_rng(seed)) for seed in (0, 0, 1))
+    assert once.shape == (96, 96, 3)
+    assert (once == again).all()
+    assert (once != other).any()
+    assert once.std() < noise.std() / 1.5
+    assert alike(Image.new("L", (40, 50), 128), 96, np.random.default_rng(0)).mean() == pytest.approx(128, abs=1)
