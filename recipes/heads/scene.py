@@ -1,0 +1,50 @@
+"""The scene head: logistic regression over genres as catalogues give them, and what follows from it about figures."""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from probes.genres import FIGURES, NO_FIGURES
+from probes.heads.linear import Linear
+from probes.judges import GENRES
+from probes.scene import SceneProbe
+from recipes.heads.content import auc
+from recipes.heads.features import Paintings
+from recipes.heads.style import codes, logistic, sentence
+from recipes.metrics import balanced_accuracy, fit_temperature, over_artists, softmax, style_figures
+
+
+def fit(paintings: Paintings) -> tuple[Linear, dict]:
+    """The head, calibrated on half of the test artists, and its figures on the others; `figures` is the reliability of that reading."""
+    features, rows = paintings.fitted
+    labels = codes(paintings.table["genre"], GENRES)[rows]
+    head = logistic(features[labels >= 0], labels[labels >= 0], GENRES)
+    truth, artists = codes(paintings.tested["genre"], head.labels), paintings.tested["artist"]
+    held = torch.from_numpy(paintings.held)
+    logits, known = head.logits(held).numpy(), truth >= 0
+    first, other = known & paintings.half, known & ~paintings.half
+    head = replace(head, temperature=fit_temperature(logits[first], truth[first]))
+    figures = style_figures(softmax(logits[other] / head.temperature), truth[other], artists[other], head.labels)
+    head = replace(head, reliability=sentence(figures, f"{len(head.labels)} genres"))
+
+    genre = paintings.tested["genre"]
+    shown, either = genre.isin(FIGURES).to_numpy(), ~genre.isin((*FIGURES, *NO_FIGURES)).to_numpy()
+    told = ~either & ~paintings.half
+    odds, positive = SceneProbe(paintings.encoder, head).figures(held).numpy()[told], shown[told]
+    guess = (odds > 0).astype(np.int64)
+    low, high = over_artists(artists[told], lambda rows: balanced_accuracy(positive[rows].astype(np.int64), guess[rows]))
+    derived = {
+        "images": int(told.sum()),
+        "artists": int(artists[told].nunique()),
+        "balanced_accuracy": balanced_accuracy(positive.astype(np.int64), guess),
+        "interval": (low, high),
+        "auc": auc(odds, positive),
+        "figures": list(FIGURES),
+        "none": list(NO_FIGURES),
+    }
+    said = (
+        f"balanced accuracy {derived['balanced_accuracy']:.2f} (95 % over artists {low:.2f}-{high:.2f}) against what the catalogued genre "
+        f"suggests, on {derived['images']} paintings by {derived['artists']} unseen artists; nobody looked for figures in the paintings"
+    )
+    return head, {"metrics": {"genre": figures, "figures": derived}, "figures": said}
