@@ -23,7 +23,8 @@ from recipes import options
 ROOT = Path(__file__).parents[1]
 CODE = ("cli.py", "configs", "guide", "probes", "recipes")
 # Share of the training time; the order is that of what needs what.
-SHARES = {"autoencoder": 0.14, "clip": 0.22, "denoiser": 0.46, "decoder": 0.08, "referee": 0.10}
+SHARES = {"autoencoder": 0.13, "clip": 0.2, "denoiser": 0.42, "decoder": 0.07, "referee": 0.09, "baseline": 0.09}
+JUDGED = ("referee", "baseline")  # learn the judges' styles alone
 # What a smoke run trains: long enough for every branch of a recipe (crops of both sizes, the frozen text tower, attacks) to have run.
 SMOKE = {
     "autoencoder": ("--steps", "10", "--batch-size", "4"),
@@ -31,7 +32,13 @@ SMOKE = {
     "denoiser": ("--steps", "10", "--batch-size", "8"),
     "decoder": ("--steps", "5", "--batch-size", "4"),
     "referee": ("--steps", "10", "--batch-size", "16"),
-    "measure_pipeline": ("--seeds", "1", "--steps", "2"),
+    "baseline": ("--steps", "5", "--batch-size", "16"),
+    "heads": ("--count", "30"),
+    "measure_pipeline": ("--most", "2", "--fewest", "2", "--steps", "2", "--repeats", "1"),
+    "measure_agreement": ("--most", "2", "--fewest", "2", "--steps", "2"),
+    "measure_diversity": ("--most", "2", "--fewest", "2", "--steps", "2"),
+    "measure_words": ("--seeds", "1", "--steps", "2"),
+    "sample_grids": ("--seeds", "1", "--steps", "2"),
 }
 
 
@@ -74,7 +81,7 @@ def stages(folder: Path, work: Path, minutes: float, device: str, hardware: str,
     """Every recipe with its arguments, as they are to be run; what needs styles that the judges know is left out where there are none."""
     where, on = ["--data", str(folder), "--work", str(work)], ["--device", device]
     for name, share in SHARES.items():
-        if name != "referee" or judged(folder, work):
+        if name not in JUDGED or judged(folder, work):
             budget = SMOKE[name] if smoke else ("--minutes", f"{share * minutes:g}")
             yield name, [*where, *on, "--preset", preset, "--seed", str(seed), *budget]
     if not judged(folder, work):
@@ -83,11 +90,18 @@ def stages(folder: Path, work: Path, minutes: float, device: str, hardware: str,
             f"({', '.join(STYLES)}). What was trained is in {work}; recipes.assemble puts it into the shipped folders."
         )
         return
-    yield "heads", [*where, *on]
+    small = SMOKE if smoke else {}
+    installed = "assemble", ["--work", str(work)]
     yield "verdict", where
     yield "measure_judges", [*where, *on]
-    yield "assemble", ["--work", str(work)]
-    yield "measure_pipeline", [*where, *on, *(SMOKE["measure_pipeline"] if smoke else ())]
+    yield installed  # the origin head learns from pictures of the installed pipeline
+    yield "heads", [*where, *on, *small.get("heads", ())]
+    yield installed
+    for name in ("measure_pipeline", "measure_agreement"):
+        yield name, [*where, *on, *small.get(name, ())]
+    for name in ("measure_diversity", "measure_words"):
+        yield name, [*where, *small.get(name, ())]
+    yield "sample_grids", ["--work", str(work), *small.get("sample_grids", ())]
     yield "cards", ["--work", str(work), "--hardware", hardware]
 
 

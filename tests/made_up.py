@@ -8,8 +8,9 @@ from PIL import Image
 from probes.judges import GENRES, STYLES
 
 
-def picture(rng: np.random.Generator, size: tuple[int, int] = (150, 160)) -> Image.Image:
-    pixels = rng.integers(60, 200, 3) + rng.normal(0, 30, (36, 36, 3))
+def picture(rng: np.random.Generator, size: tuple[int, int] = (150, 160), age: float = .5) -> Image.Image:
+    """Older ones (`age` 1) are darker and redder, so that a year can be read."""
+    pixels = rng.integers(-20, 20, 3) + np.array([180, 220, 230]) - age * np.array([60, 160, 200]) + rng.normal(0, 30, (36, 36, 3))
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).resize(size)
 
 
@@ -18,7 +19,7 @@ def paintings(folder: Path, count: int = 90) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     rng, rows = np.random.default_rng(0), []
     for index in range(count):
-        picture(rng).save(folder / f"{index}.jpg")
+        picture(rng, age=1 - index / count).save(folder / f"{index}.jpg")
         split = ("guide", "judge", "test")[index // len(STYLES) % 3]
         known = {"style": STYLES[index % len(STYLES)], "genre": GENRES[index % len(GENRES)], "artist": f"{split}-{index % 12}"}
         sometimes = {"year": 1500 + 4 * index if index % 4 else None, "title": "lemons and a jug" if index % 2 else ""}
