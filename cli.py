@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
+from probes import commands
 from probes.errors import UserError
 from probes.paths import typed
 
@@ -130,6 +131,9 @@ def audit(folder: Annotated[Path, typer.Argument(help="A folder of pictures, or 
         from rich.console import Console
         Console().print(report.table())
     typer.echo(target if quiet else f"Report: {target / 'report.csv'} and report.json")
+
+
+app.add_typer(commands.probe, name="probe")
 
 
 @app.command()

@@ -1,0 +1,162 @@
+"""Why a probe reads a picture as it does: where in it, near to which words, near to which labelled pictures; as PNG and HTML."""
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from probes import diagrams, image, relevance
+from probes.atomic import write_text
+from probes.concepts import Concept, Neighbour, concepts, neighbours
+from probes.errors import UserError
+from probes.heads.contrast import Contrast
+from probes.heads.head import Head, YearHead
+from probes.labelled import Labelled
+from probes.paths import printable
+from probes.probe import NOT_VALIDATED
+from probes.relevance import Check
+
+if TYPE_CHECKING:
+    from probes.encoders import Encoder
+
+THUMBNAIL = 160
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """What is explained: `score` of embeddings `(n, d)` `(n,)` in `unit`; `said` is the reading in words."""
+
+    name: str
+    label: str
+    unit: str
+    said: str
+    score: Callable[[Tensor], Tensor]
+    reliability: str
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """A reading of the picture `file`, and its reasons.
+
+    `picture` `(h, w, 3)` in [0, 1] is what the encoder sees, `relevance` `(h, w)` what each place holds of the score, in its unit for the
+    method `occlusion`, and `check` whether that is so.
+    """
+
+    file: str
+    encoder: str
+    target: Target
+    score: float
+    method: str
+    picture: np.ndarray
+    relevance: np.ndarray
+    check: Check
+    concepts: tuple[Concept, ...]
+    neighbours: tuple[Neighbour, ...]
+    thumbnails: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def sentences(self) -> list[str]:
+        """What was found, for a terminal."""
+        said = [f"{self.file}: {self.target.said} ({self.target.name}; {self.target.reliability}).", self.check.sentence(self.target.unit)]
+        for kind in dict.fromkeys(concept.kind for concept in self.concepts):
+            named = [f"{concept.words} {concept.cosine:.2f}" for concept in self.concepts if concept.kind == kind]
+            said.append(f"Nearest in words, {kind} (cosine; {NOT_VALIDATED}): {', '.join(named)}.")
+        if self.neighbours:
+            said.append("Nearest labelled pictures: "
+                        + ", ".join(f"{other.label} {other.cosine:.2f} ({other.name})" for other in self.neighbours) + ".")
+        return [*said, *self.notes]
+
+    def table(self) -> dict:
+        """Everything but the pictures, as JSON holds it."""
+        target = {"probe": self.target.name, "label": self.target.label, "unit": self.target.unit, "reliability": self.target.reliability}
+        check = asdict(self.check) | {"causal": self.check.causal}
+        return {"file": self.file, "encoder": self.encoder, **target, "score": self.score, "method": self.method, "check": check,
+                "concepts": [asdict(concept) for concept in self.concepts],
+                "neighbours": [asdict(other) for other in self.neighbours], "notes": list(self.notes)}
+
+    def to_png(self, path: Path) -> None:
+        """The picture and its relevance."""
+        diagrams.save(diagrams.relevance(self.picture, self.relevance, self.target.label), path)
+
+    def to_html(self, path: Path) -> None:
+        """One page that holds its own pictures and loads nothing; text from files and labels is escaped."""
+        from jinja2 import Environment, FileSystemLoader
+        page = Environment(loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, trim_blocks=True,
+                           lstrip_blocks=True).get_template("explain.html")
+        where = _inline(diagrams.png(diagrams.relevance(self.picture, self.relevance, self.target.label)))
+        curve = _inline(diagrams.png(diagrams.deletion(self.check, self.target.unit)))
+        kinds = {kind: [concept for concept in self.concepts if concept.kind == kind]
+                 for kind in dict.fromkeys(concept.kind for concept in self.concepts)}
+        beside = zip(self.neighbours, self.thumbnails or [""] * len(self.neighbours), strict=True)
+        write_text(path, page.render(found=self, where=where, curve=curve, kinds=kinds, neighbours=list(beside),
+                                     verdict=self.check.sentence(self.target.unit)))
+
+
+def target(probe: str, head: Head | YearHead, embedding: Tensor, label: str = "") -> Target:
+    """The reading of `embedding` `(1, d)` by a head, of its first label unless `label` names another.
+
+    Labels are scored in log-odds against all others, which do not saturate as a probability does; years as years, where positive
+    relevance makes the picture later.
+    """
+    if hasattr(head, "expected"):
+        if label:
+            raise UserError(f"the {probe} head reads years, so there is no label {label!r} to explain; leave it out.")
+        year = float(head.expected(embedding)[0])
+        return Target(probe, "a later year", "years", f"reads as painted in {year:.0f}", head.expected, head.reliability)
+    probabilities = head.probabilities(embedding)[0]
+    label = label or head.labels[int(probabilities.argmax())]
+    if label not in head.labels:
+        raise UserError(f"the {probe} head has no label {label!r}; it has {', '.join(head.labels)}.")
+    said = f"reads as {label} with probability {float(probabilities[head.labels.index(label)]):.2f}"
+    return Target(probe, label, "log-odds", said, Contrast.rest(head, (label,)), head.reliability)
+
+
+def words(encoder: Encoder, phrase: str, embedding: Tensor, reliability: str) -> Target:
+    """How near `embedding` `(1, d)` is to a phrase: 100 times the cosine, so that a step of one can be seen."""
+    aim = encoder.text([phrase])[0]
+
+    def score(embeddings: Tensor) -> Tensor:
+        return 100 * embeddings @ aim
+    return Target("content", phrase, "100 x cosine", f"is near to {phrase!r} by a cosine of {float(score(embedding)[0]) / 100:.3f}", score,
+                  reliability)
+
+
+def explain(file: Path | str, encoder: Encoder, aim: Callable[[Tensor], Target], *, method: str = "occlusion",
+            labelled: Labelled | None = None, count: int = 6) -> Explanation:
+    """The reading that `aim` takes from the embedding `(1, d)` of a picture file, and its reasons.
+
+    `labelled`: pictures with features of the same encoder, among which the `count` nearest are found.
+    """
+    picture = image.load(file).to(encoder.device)
+    with torch.no_grad():
+        embedding = encoder(picture)
+    found, pixels = aim(embedding), relevance.seen(encoder, picture)
+    if labelled is not None and labelled.features.shape[1] != encoder.dim:
+        raise UserError(f"the labelled features have {labelled.features.shape[1]} values, and the encoder {encoder.name} gives "
+                        f"{encoder.dim}; embed the pictures with it.")
+    values = relevance.relevance(encoder, picture, found.score, method)
+    checked = relevance.check(encoder, pixels, found.score, values)
+    near = neighbours(embedding, labelled, count) if labelled is not None else []
+    thumbnails = tuple(_thumbnail(labelled.files[other.row]) for other in near) if near and labelled.files else ()
+    return Explanation(printable(Path(file)), encoder.name, found, float(found.score(embedding)[0]), method,
+                       pixels[0].permute(1, 2, 0).cpu().numpy(), values.detach().cpu().numpy(), checked,
+                       tuple(concepts(encoder, embedding, found.score)), tuple(near), thumbnails, labelled.notes if labelled else ())
+
+
+def _thumbnail(file: Path) -> str:
+    picture = image.to_pil(image.load(file))
+    picture.thumbnail((THUMBNAIL, THUMBNAIL))
+    held = io.BytesIO()
+    picture.save(held, "JPEG", quality=85)
+    return _inline(held.getvalue(), "jpeg")
+
+
+def _inline(data: bytes, kind: str = "png") -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

@@ -1,0 +1,191 @@
+"""What `guide probe` does with labelled data: its features, a head and card of it, a table of how well heads read it, an explanation."""
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from probes import diagrams, explain, fitting, labelled
+from probes.atomic import replacing, write_text
+from probes.config import offer, styles
+from probes.embeddings import default_cache, embed
+from probes.errors import UserError
+from probes.fitting import Unseen
+from probes.heads import card
+from probes.heads.head import Head, YearHead
+from probes.heads.head import fitting as fitted_to
+from probes.heads.zero_shot import prototypes
+from probes.labelled import Labelled
+from probes.overview import available, fitted
+
+if TYPE_CHECKING:
+    from probes.encoders import Encoder
+
+TEMPLATES = ("a {}", "a {} painting", "a painting: {}")
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """What was checked on `data`: a table's titles and rows, and the files that hold it."""
+
+    data: Labelled
+    titles: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+    files: list[Path]
+
+
+def labelled_features(source: str, label: str, group: str, column: str, where: Iterable[str], encoder: Callable[[], Encoder],
+                      bar: Callable[[str], AbstractContextManager[Callable[[int, int], None]]],
+                      cache: bool) -> tuple[Labelled, Encoder | None]:
+    """Labelled data with features: as they are in a table of them, then without encoder; else embedded by `encoder()`.
+
+    Pictures that cannot be read are left out and noted; UserError where none can.
+    """
+    found = labelled.read(source, label, group=group, column=column, where=where)
+    if found.features is not None:
+        return found, None
+    reader = encoder()
+    with bar("embedding") as on_progress:
+        seen = embed(found.files, reader, cache=default_cache() if cache else None, on_progress=on_progress)
+    if not len(seen.rows):
+        raise UserError(f"none of the {len(found)} pictures of {source} can be read; the first: {seen.errors[0]}")
+    return found.seen(seen.features, seen.rows, *seen.notes), reader
+
+
+def text_of(encoder: Encoder | None, data: Labelled, wanted: bool) -> Tensor | None:
+    """Prototypes `(k, d)` of the labels in words, in alphabetical order, or None where they are not wanted."""
+    if not wanted:
+        return None
+    if encoder is None:
+        raise UserError("a table of features has no encoder to read words with; give pictures, or leave out --words and zero-shot.")
+    known = styles()
+    words = [known[name].adjective.lower() if name in known else name.replace("-", " ").replace("_", " ") for name in sorted(data.classes)]
+    return prototypes(encoder, [[template.format(word) for template in TEMPLATES] for word in words]).cpu()
+
+
+def save(stem: Path, head: Head | YearHead, data: Labelled, encoder: Encoder | None, source: str, reliability: str, metrics: dict,
+         chosen: str, figures: dict[str, float]) -> None:
+    """The head and its card: encoder, label, how it was checked and on what."""
+    reader = {"encoder": encoder.fingerprint, "encoder_name": encoder.source} if encoder else {"encoder_name": _named(source)}
+    table = reader | {"label": data.label, "fitted_by": chosen, "candidates": figures, "group": data.group, "notes": list(data.notes),
+                      "metrics": metrics}
+    card.save(stem, replace(head, reliability=reliability), table)
+
+
+def evaluated(data: Labelled, names: Sequence[str], encoder: Encoder | None, head_file: str, words: bool, folds: int,
+              folder: Path) -> Results:
+    """A table of heads, in a folder too: `metrics.json`, `metrics.csv`, `readings.csv` and diagrams.
+
+    `head_file`: that head alone, as it is; else every head of `names`, fitted in each fold, and where there are several, the choice among
+    them, made in each fold without its groups.
+    """
+    if head_file:
+        head = fitted(head_file, encoder).head if encoder else card.load(Path(head_file))
+        fitted_to(torch.from_numpy(data.features[:1]), _width(head))
+        if hasattr(head, "expected"):
+            data = data.take(~np.isnan(data.years()))
+            years = head.expected(torch.from_numpy(data.features)).double().cpu().numpy()
+            return _years({Path(head_file).name: years}, data, folder)
+        data = _known(head, data)
+        return _labels({Path(head_file).name: _as_it_is(head, data)}, data, folder)
+    if names[0] in fitting.YEAR_HEADS:
+        return _years({names[0]: fitting.unseen_years(data, names[0], folds)}, data, folder)
+    found = {name: fitting.unseen(data, [name], text_of(encoder, data, words or name == "zero-shot"), folds) for name in names}
+    if len(names) > 1:
+        found[f"best of {len(names)}, nested"] = fitting.unseen(data, names, text_of(encoder, data, words), folds)
+    return _labels(found, data, folder)
+
+
+def explained(picture: Path, encoder: Encoder, probe: str, label: str, stems: Sequence[Path], method: str,
+              near: Labelled | None) -> explain.Explanation:
+    """The explanation of what one of the encoder's probes, or a head from a file, says of a picture."""
+    probes = available(encoder, stems)
+    if probe not in probes:
+        raise UserError(f"there is no probe {probe!r}{offer(list(probes), complete=True)}.")
+    if probe == "content":
+        if not label:
+            raise UserError("content is read against words; give them with --label.")
+        return explain.explain(picture, encoder, lambda seen: explain.words(encoder, label, seen, card.reliability(
+            card.shipped("content", encoder))), method=method, labelled=near)
+    head = getattr(probes[probe], "head", None)
+    if head is None:
+        raise UserError(f"the probe {probe} has no head over embeddings to explain; choose another.")
+    return explain.explain(picture, encoder, lambda seen: explain.target(probe, head, seen, label), method=method, labelled=near)
+
+
+def _labels(found: dict[str, Unseen], data: Labelled, folder: Path) -> Results:
+    metrics = {name: unseen.metrics() for name, unseen in found.items()}
+    last = list(found.values())[-1]
+    titles = ("head", "accuracy", "balanced accuracy", "ECE", "kappa")
+    rows = [(name, _span(m["accuracy"], m["accuracy_interval"]), _span(m["balanced_accuracy"], m["balanced_accuracy_interval"]),
+             f"{m['ece']:.3f}", f"{m['kappa']:.2f}") for name, m in metrics.items()]
+    read = [last.names[k] for k in last.probabilities.argmax(1)]
+    table = pd.DataFrame({"name": data.names, "group": data.groups, data.label: [last.names[k] for k in last.truth], "read_as": read,
+                          "probability": last.probabilities.max(1)})
+    files = _write(folder, metrics, table)
+    for name, figure in (("confusion", diagrams.confusion(last.confusion(), last.names)),
+                         ("reliability", diagrams.reliability(last.probabilities.max(1), last.right))):
+        diagrams.save(figure, folder / f"{name}.png")
+        files.append(folder / f"{name}.png")
+    return Results(data, titles, rows, files)
+
+
+def _years(found: dict[str, np.ndarray], data: Labelled, folder: Path) -> Results:
+    metrics = {name: fitting.year_metrics(years, data.years(), data.groups) for name, years in found.items()}
+    titles = ("head", "mean error", "of the median", "rank corr.", "slope")
+    rows = [(name, _span(m["mae"], m["mae_interval"], ".1f"), f"{m['mae_of_median']:.1f}", f"{m['spearman']:.3f}", f"{m['slope']:.3f}")
+            for name, m in metrics.items()]
+    table = pd.DataFrame({"name": data.names, "group": data.groups, data.label: data.labels, "year": list(found.values())[-1]})
+    return Results(data, titles, rows, _write(folder, metrics, table))
+
+
+def _write(folder: Path, metrics: dict[str, dict], readings: pd.DataFrame) -> list[Path]:
+    write_text(folder / "metrics.json", json.dumps(metrics, indent=1, ensure_ascii=False) + "\n")
+    flat = pd.DataFrame([{"head": name} | {key: value for key, value in m.items() if not isinstance(value, dict | list)}
+                         for name, m in metrics.items()])
+    for name, table in (("metrics", flat), ("readings", readings)):
+        with replacing(folder / f"{name}.csv") as temporary:
+            table.to_csv(temporary, index=False, float_format="%.6g")
+    return [folder / name for name in ("metrics.json", "metrics.csv", "readings.csv")]
+
+
+def _known(head: Head, data: Labelled) -> Labelled:
+    """The rows whose labels the head knows."""
+    known = np.isin(data.labels, head.labels)
+    strange = sorted(set(data.labels[~known].tolist()))
+    if len(set(data.labels[known].tolist())) < 2:
+        raise UserError(f"a head is checked on two of its labels or more ({', '.join(head.labels)}); "
+                        f"these are {', '.join(data.classes[:8])}.")
+    return data.take(known, f"left out, labels that the head does not know: {', '.join(strange)}") if strange else data
+
+
+def _as_it_is(head: Head, data: Labelled) -> Unseen:
+    """Readings by a head of rows whose labels it knows; those of its labels that no row has come last."""
+    there = [label for label in head.labels if label in set(data.labels.tolist())]
+    with torch.no_grad():
+        probabilities = head.probabilities(torch.from_numpy(data.features)).double().cpu().numpy()
+    order = [*(head.labels.index(label) for label in there), *(k for k, label in enumerate(head.labels) if label not in there)]
+    names = tuple(head.labels[k] for k in order)
+    truth = np.array([names.index(label) for label in data.labels])
+    return Unseen(probabilities[:, order], truth, data.groups, names, ())
+
+
+def _width(head: Head | YearHead) -> int:
+    return next(getattr(head, name).shape[1] for name in ("weight", "support", "positive", "keys") if hasattr(head, name))
+
+
+def _named(source: str) -> str:
+    """Features in a table come from nobody knows which encoder, unless it is named."""
+    return "" if source == "embedded" else source
+
+
+def _span(value: float, interval: list[float], form: str = ".3f") -> str:
+    return f"{value:{form}} ({interval[0]:{form}}-{interval[1]:{form}})"

@@ -1,0 +1,141 @@
+"""Where in a picture a reading comes from, and whether that is so: relevance maps, and an occlusion check against chance."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from probes import image
+from probes.errors import UserError
+
+if TYPE_CHECKING:
+    from probes.encoders import Encoder
+
+METHODS = ("occlusion", "gradient")
+SHARES = (.05, .15, .3, .5)  # of the picture that the check takes away
+Score = Callable[[Tensor], Tensor]  # embeddings (n, d) to scores (n,)
+
+
+def seen(encoder: Encoder, picture: Tensor) -> Tensor:
+    """What the encoder sees of a picture `(1, 3, h, w)`: fitted to its size, `(1, 3, *size)` in [0, 1]."""
+    with torch.no_grad():
+        return (encoder.preprocess(image.check(picture)) * encoder.std + encoder.mean).clamp(0, 1)
+
+
+def relevance(encoder: Encoder, picture: Tensor, score: Score, method: str = "occlusion") -> Tensor:
+    """`(h, w)` over `seen(picture)`: how much of the score a place holds; positive speaks for the reading, negative against it."""
+    if method not in METHODS:
+        raise UserError(f"there is no relevance map {method!r}; there are {' and '.join(METHODS)}.")
+    return (occlusion if method == "occlusion" else gradient)(encoder, seen(encoder, picture), score)
+
+
+def occlusion(encoder: Encoder, pixels: Tensor, score: Score, window: float = .25, places: int = 8) -> Tensor:
+    """Sliding occlusion (arXiv:1311.2901, section 4.2): what the score loses when a soft window is blurred, averaged over the windows.
+
+    The paper greys a square; the blur leaves light and colour and so makes no picture that no painter would. In units of the score.
+    """
+    height, width = pixels.shape[-2:]
+    windows = torch.stack([_bump(height, (row + .5) / places, window, pixels.device)[:, None] *
+                           _bump(width, (column + .5) / places, window, pixels.device)
+                           for row in range(places) for column in range(places)])
+    lost = _score(encoder, pixels, score) - _score(encoder, _blend(pixels, blurred(pixels), windows), score)
+    return (lost[:, None, None] * windows).sum(0) / windows.sum(0)
+
+
+def gradient(encoder: Encoder, pixels: Tensor, score: Score, stage: str = "") -> Tensor:
+    """HiResCAM (arXiv:2011.08891): gradient times feature map, summed over channels, at `stage` (default: the last), enlarged.
+
+    Unlike Grad-CAM it does not average the gradient over places first. UserError where the image tower gives no feature maps.
+    """
+    stage = stage or encoder.stages[-1]
+    with torch.inference_mode(False), torch.enable_grad():
+        found = encoder.features(pixels.clone().requires_grad_(), [stage])
+        held = found.maps[stage]
+        slope, = torch.autograd.grad(score(found.embeddings).sum(), held)
+    coarse = (slope * held.detach()).sum(1, keepdim=True)
+    return F.interpolate(coarse, size=pixels.shape[-2:], mode="bicubic", align_corners=False)[0, 0]
+
+
+def blurred(pixels: Tensor, share: float = .12) -> Tensor:
+    """Gaussian blur with a standard deviation of `share` of the side."""
+    for axis in (-2, -1):
+        length = pixels.shape[axis]
+        place = torch.arange(length, device=pixels.device, dtype=pixels.dtype)
+        weights = (-(place[:, None] - place).square() / (2 * (share * length) ** 2)).exp()
+        pixels = ((weights / weights.sum(1, keepdim=True)) @ (pixels if axis == -2 else pixels.mT))
+        pixels = pixels if axis == -2 else pixels.mT
+    return pixels
+
+
+@dataclass(frozen=True, eq=False)
+class Check:
+    """Scores while the most relevant places are taken away (`kept`, one for each of `shares`) and while chance chooses them (`random`).
+
+    `random` has a row for each of the maps that chance made. `effect`: how much more the score loses by the map than by chance, mean
+    over the shares, in units of the score; `beaten`: the share of chance's maps that lose less; `p`: of a one-sided permutation test.
+    """
+
+    whole: float
+    shares: tuple[float, ...]
+    kept: tuple[float, ...]
+    random: tuple[tuple[float, ...], ...]
+    effect: float
+    beaten: float
+    p: float
+
+    @property
+    def causal(self) -> bool:
+        """Whether the map finds what the reading rests on better than 95 % of what chance does."""
+        return self.p <= .05
+
+    def sentence(self, unit: str) -> str:
+        """The check in words."""
+        said = "the map shows what the reading rests on" if self.causal else "the map may not show what the reading rests on"
+        return (f"Taking away what the map marks costs {self.effect:+.2f} {unit} more than taking away as much elsewhere, "
+                f"more than {self.beaten:.0%} of {len(self.random)} maps shifted by chance (p {self.p:.2f}): {said}.")
+
+
+def check(encoder: Encoder, pixels: Tensor, score: Score, relevance: Tensor, draws: int = 19, seed: int = 0) -> Check:
+    """Deletion (RISE, arXiv:1806.07421) of `pixels` `(1, 3, h, w)` by a map `(h, w)`, against the same map flipped and shifted by chance.
+
+    Chance's maps are as smooth as the map, which single random pixels are not: only their place differs. What is taken away becomes the
+    picture's mean colour, which no relevance map here has used, so that the check is none of the map by itself.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    height, width = relevance.shape
+    maps = [relevance]
+    for _ in range(draws):
+        down, right, flip, turn = torch.rand(4, generator=generator).tolist()
+        shifted = relevance.flip([axis for axis, drawn in ((0, flip), (1, turn)) if drawn < .5])
+        # By a quarter to three quarters of the side: a smaller shift would mark nearly the same place.
+        maps.append(shifted.roll((int((.25 + .5 * down) * height), int((.25 + .5 * right) * width)), (0, 1)))
+    mean = pixels.mean((-2, -1), keepdim=True).expand_as(pixels)
+    scores = []
+    for place in maps:
+        order = place.flatten().argsort(descending=True).argsort().view(height, width) / (height * width)
+        masks = torch.stack([(order < share).to(pixels.dtype) for share in SHARES])
+        scores.append(_score(encoder, _blend(pixels, mean, masks), score))
+    table, whole = torch.stack(scores).double().cpu(), float(_score(encoder, pixels, score)[0])
+    lost = (whole - table).mean(1)
+    as_much = int((lost[1:] >= lost[0]).sum())
+    return Check(whole, SHARES, tuple(table[0].tolist()), tuple(map(tuple, table[1:].tolist())), float(lost[0] - lost[1:].mean()),
+                 1 - as_much / draws, (1 + as_much) / (1 + draws))
+
+
+def _bump(length: int, centre: float, window: float, device: torch.device) -> Tensor:
+    """A raised cosine `(length,)`, 1 at `centre` and half at the window's edges, both in shares of the length."""
+    apart = ((torch.arange(length, device=device) + .5) / length - centre).abs() / window
+    return torch.where(apart < 1, .5 + .5 * (torch.pi * apart).cos(), 0.)
+
+
+def _blend(pixels: Tensor, other: Tensor, masks: Tensor) -> Tensor:
+    return pixels + masks[:, None] * (other - pixels)
+
+
+@torch.no_grad()
+def _score(encoder: Encoder, pixels: Tensor, score: Score) -> Tensor:
+    return torch.cat([score(encoder(part)) for part in pixels.split(32)])

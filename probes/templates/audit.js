@@ -1,0 +1,147 @@
+"use strict";
+(() => {
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const page = (id) => document.getElementById(id);
+  const word = (name, row) => (data.words[name] ? data.words[name][row] : "");
+  const STEP = 60, PRINTED = 400, ON_CARD = ["style_probability", "verdict_style_probability", "year", "artifacts", "content"];
+  const all = data.names.map((_, row) => row);
+  const haystack = all.map((row) => [data.names[row], word("prompt", row), word("reason", row), word("error", row), word("notes", row)].join("\n").toLowerCase());
+  let order = all, drawn = 0, cell = null, open = 0;
+
+  // Everything from a file goes in as text, never as markup.
+  const make = (tag, kind, text) => {
+    const node = document.createElement(tag);
+    if (kind) node.className = kind;
+    if (text !== undefined) node.textContent = text;
+    return node;
+  };
+  const value = (column, row) => {
+    const number = data.numbers[row][column];
+    return number === null ? "" : number.toFixed(data.columns[column].digits);
+  };
+
+  function shot(row) {
+    const frame = make("span", "shot", data.thumbnails[row] ? "" : word("error", row) ? "not read" : "no picture kept");
+    for (const [kind, type, list] of [["", "webp", data.thumbnails], ["map", "png", data.maps]]) {
+      if (!list[row]) continue;
+      const image = make("img", kind);
+      image.alt = kind ? "where it is damaged" : "";
+      image.decoding = "async";
+      image.src = `data:image/${type};base64,${list[row]}`;
+      frame.append(image);
+    }
+    return frame;
+  }
+
+  function card(row) {
+    const item = make("li"), button = make("button", `card ${data.outcome[row]}`), readings = make("span", "readings");
+    button.type = "button";
+    button.dataset.row = row;
+    data.columns.forEach((column, k) => {
+      if (!ON_CARD.includes(column.key) || value(k, row) === "") return;
+      const reading = make("span", "", `${column.label.replace("(style)", "")} ${value(k, row)}`);
+      reading.title = `${column.label}: ${column.trust}`;
+      readings.append(reading);
+    });
+    button.append(shot(row), make("span", "name", data.names[row]), make("span", "why", word("error", row) || word("reason", row)), readings);
+    item.append(button);
+    return item;
+  }
+
+  function draw(count) {
+    const until = Math.min(order.length, drawn + count), some = document.createDocumentFragment();
+    for (; drawn < until; drawn++) some.append(card(order[drawn]));
+    page("cards").append(some);
+  }
+
+  function show() {
+    const find = page("find").value.trim().toLowerCase(), outcome = page("outcome").value, sort = page("sort").value;
+    const chosen = ["style_target", "variant", "group"].map((name) => [name, page(name).value]).filter(([, wanted]) => wanted);
+    order = all.filter((row) =>
+      (!find || haystack[row].includes(find)) &&
+      (!outcome || (outcome === "duplicate" ? word("duplicate_of", row) : data.outcome[row] === outcome)) &&
+      chosen.every(([name, wanted]) => word(name, row) === wanted) &&
+      (!cell || (word("style_target", row) === cell.meant && word("verdict_style", row) === cell.seen)));
+    if (sort !== "") {
+      const sign = page("down").checked ? -1 : 1, key = (row) => data.numbers[row][Number(sort)];
+      order.sort((a, b) => {
+        const x = key(a), y = key(b);  // what has no value comes last either way
+        return x === null || y === null ? (x === null) - (y === null) || a - b : sign * (x - y) || a - b;
+      });
+    }
+    page("count").textContent = `${order.length} of ${all.length}` + (cell ? `, meant as ${cell.meant}, seen as ${cell.seen}` : "");
+    page("cards").replaceChildren();
+    drawn = 0;
+    draw(STEP);
+  }
+
+  function detail(place) {
+    if (!order.length) return;
+    open = (place + order.length) % order.length;
+    const row = order[open], box = page("detail"), body = make("div", "body"), table = make("table"), heading = make("h3", "", data.names[row]);
+    heading.id = "detail-name";
+    for (const [name, label] of [["style_target", "meant"], ["style_top", "guide sees"], ["verdict_style", "verdict sees"], ["scene", "scene"], ["variant", "variant"],
+      ["group", "group"], ["prompt", "prompt"], ["baseline", "counterpart"], ["duplicate_of", "near-duplicate of"], ["notes", "noted"]]) {
+      if (!word(name, row)) continue;
+      const line = table.insertRow(), said = make("td", "", word(name, row));
+      said.colSpan = 2;
+      said.style.textAlign = "left";
+      line.append(make("th", "", label), said);
+    }
+    data.columns.forEach((column, k) => {
+      if (value(k, row) === "") return;
+      const line = table.insertRow();
+      line.append(make("td", "", column.label), make("td", "", value(k, row)), make("td", "", column.trust));
+    });
+    const buttons = make("div", "buttons");
+    for (const [text, act] of [["Previous", () => detail(open - 1)], ["Next", () => detail(open + 1)], ["Close", () => box.close()]]) {
+      const button = make("button", "", text);
+      button.type = "button";
+      button.addEventListener("click", act);
+      buttons.append(button);
+    }
+    const readings = make("div", "scroll");
+    readings.append(table);
+    body.append(shot(row), readings);
+    box.replaceChildren(heading, make("div", "quiet", word("error", row) || word("reason", row)), body, buttons);
+    if (!box.open) box.showModal();
+    buttons.lastChild.focus();
+  }
+
+  for (const name of ["style_target", "variant", "group"]) {
+    const values = [...new Set(data.words[name] || [])].filter(Boolean).sort();
+    if (values.length < 2) page(name).parentElement.hidden = true;
+    values.forEach((text) => page(name).add(new Option(text, text)));
+  }
+  data.columns.forEach((column, k) => page("sort").add(new Option(column.label, k)));
+  page("controls").addEventListener("input", show);
+  page("controls").addEventListener("submit", (event) => event.preventDefault());
+  page("controls").addEventListener("reset", () => { cell = null; setTimeout(show); });
+  if (page("maps")) page("maps").addEventListener("input", (event) => document.body.classList.toggle("maps", event.target.checked));
+  page("cards").addEventListener("click", (event) => {
+    const button = event.target.closest(".card");
+    if (button) detail(order.indexOf(Number(button.dataset.row)));
+  });
+  document.addEventListener("click", (event) => {
+    const { row, meant, seen } = event.target.dataset || {};
+    if (event.target.tagName === "circle") {
+      if (!order.includes(Number(row))) page("controls").reset(), order = all;
+      detail(order.indexOf(Number(row)));
+    } else if (meant) {
+      cell = { meant, seen };
+      show();
+      page("gallery").scrollIntoView();
+    }
+  });
+  page("detail").addEventListener("keydown", (event) => {
+    if (event.key === "ArrowRight") detail(open + 1);
+    if (event.key === "ArrowLeft") detail(open - 1);
+  });
+  page("theme").addEventListener("click", () => {
+    const dark = getComputedStyle(document.documentElement).colorScheme === "dark";
+    document.documentElement.dataset.theme = dark ? "light" : "dark";
+  });
+  addEventListener("beforeprint", () => draw(PRINTED - drawn));
+  new IntersectionObserver((seen) => { if (seen[0].isIntersecting) draw(STEP); }, { rootMargin: "1200px" }).observe(page("end"));
+  show();
+})();
