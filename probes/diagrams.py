@@ -30,7 +30,7 @@ def confusion(matrix: np.ndarray, labels: Sequence[str], title: str = "") -> Fig
     for true in range(count if size else 0):
         for read in range(count):
             if matrix[true, read]:
-                shade = "white" if shares[true, read] > .55 else INK
+                shade = "white" if shares[true, read] > .75 else INK
                 axes.text(read, true, f"{shares[true, read]:.0%}".rstrip("%"), ha="center", va="center", fontsize=size, color=shade)
     axes.set_xticks(range(count), labels, rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(count), [f"{label} ({int(total)})" for label, total in zip(labels, matrix.sum(1), strict=True)])
@@ -67,9 +67,8 @@ def relevance(picture: np.ndarray, values: np.ndarray, label: str) -> Figure:
     right.imshow(picture.mean(-1), cmap="gray", vmin=-.3, vmax=1.3)
     bound = float(np.abs(values).max()) or 1.
     # Alpha by size, so that a place that says nothing shows the picture.
-    shown = right.imshow(values, cmap="RdBu_r", vmin=-bound, vmax=bound, alpha=.85 * (np.abs(values) / bound) ** .6)
+    right.imshow(values, cmap="RdBu_r", vmin=-bound, vmax=bound, alpha=.85 * (np.abs(values) / bound) ** .6)
     right.set_title(f"red speaks for {label}, blue against", fontsize=10)
-    shown.set_alpha(.85 * (np.abs(values) / bound) ** .6)
     for axes in (left, right):
         axes.set_axis_off()
     return figure

@@ -1,6 +1,7 @@
 """Labelled pictures or features, from what people have: a folder with a subfolder per label, a table of files, a table of features."""
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -129,7 +130,8 @@ def _open(table: Path, column: str) -> tuple[pd.DataFrame, np.ndarray | None]:
         if table.suffix == ".csv":
             return pd.read_csv(table, dtype=str, keep_default_na=False), None
         if table.suffix == ".jsonl":
-            return pd.read_json(table, lines=True, dtype=False, convert_dates=False), None
+            lines = table.read_text(encoding="utf-8").splitlines()
+            return pd.DataFrame([json.loads(line) for line in lines if line.strip()], dtype=object), None
         if table.suffix == ".parquet":
             return _vectors(pd.read_parquet(table), column, table)
         if table.suffix == ".npz":

@@ -5,6 +5,8 @@ import shutil
 import open_clip
 import pytest
 import torch
+from conftest import synthetic_photo
+from PIL import Image
 from torch.nn import functional as F
 
 from probes import encoders, image
@@ -46,6 +48,26 @@ def test_the_embedded_encoder_reads_what_open_clip_reads(embedded_encoder, photo
         with torch.no_grad():
             reference = F.normalize(clip.encode_image(transform(photo)[None]), dim=-1)
             assert 1 - (embedded_encoder(image.from_pil(photo)) * reference).sum() < 1e-2
+
+
+def distances(encoder, pictures):
+    """1 - cosine of our embedding and open_clip's, for each picture."""
+    clip, transform = theirs(encoders.EMBEDDED)
+    with torch.no_grad():
+        reference = F.normalize(clip.encode_image(torch.stack([transform(picture) for picture in pictures])), dim=-1)
+        ours = torch.cat([encoder(image.from_pil(picture)) for picture in pictures])
+    return 1 - (ours * reference).sum(-1)
+
+
+def test_real_paintings_are_read_as_open_clip_reads_them(embedded_encoder, data):
+    files = [path for folder in sorted((data / "cezanne").iterdir()) if folder.is_dir() for path in sorted(folder.glob("*.jpg"))[:3]]
+    assert len(files) >= 12
+    assert distances(embedded_encoder, [Image.open(path).convert("RGB") for path in files]).max() < 1e-2
+
+
+@pytest.mark.parametrize("size", [(17, 23), (97, 151), (333, 501), (640, 65), (64, 300)])
+def test_pictures_of_odd_sizes_are_read_as_open_clip_reads_them(embedded_encoder, size):
+    assert distances(embedded_encoder, [synthetic_photo(seed, size) for seed in range(2)]).max() < 1e-2
 
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 300), (64, 64), (128, 97), (500, 333)])

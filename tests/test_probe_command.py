@@ -1,0 +1,154 @@
+"""`guide probe` as it is typed: reading, fitting, checking and explaining, and what it says of mistakes."""
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import synthetic_photo
+from typer.testing import CliRunner
+
+import cli
+from probes import fitting
+from probes.labelled import Labelled
+
+
+def probe(*arguments: object):
+    return CliRunner().invoke(cli.app, ["probe", *map(str, arguments)])
+
+
+def clouds(count: int = 90, spread: float = .35, seed: int = 0) -> Labelled:
+    """Three labels around three axes, by 15 artists of two labels each, who all push a way of their own."""
+    rng = np.random.default_rng(seed)
+    truth, artist = np.arange(count) % 3, rng.integers(0, 15, count)
+    own = spread * rng.normal(size=(15, 12))
+    features = 2 * np.eye(12)[truth] + own[artist] + spread * rng.normal(size=(count, 12))
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    labels = np.array(["baroque", "cubism", "rococo"])[truth]
+    return Labelled(labels, labels, np.array([f"artist {k}" for k in artist]), features=features.astype(np.float32), label="style",
+                    group="artist")
+
+
+@pytest.fixture
+def table(tmp_path):
+    data = clouds()
+    years = 1500 + 100 * (data.features[:, 0] > .5)
+    np.savez(tmp_path / "data.npz", features=data.features, style=data.labels, artist=data.groups, year=years)
+    return tmp_path / "data.npz"
+
+
+@pytest.fixture
+def small(clip_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("GUIDE_CACHE", str(tmp_path / "cache"))
+    return clip_folder("resnet", side=64)
+
+
+@pytest.fixture
+def paintings(tmp_path):
+    """Twelve pictures of two labels by six artists, and a broken one."""
+    folder, rows = tmp_path / "paintings", []
+    folder.mkdir()
+    for number in range(12):
+        synthetic_photo(number, (64, 64 + number)).save(folder / f"{number}.png")
+        rows.append({"file_name": f"{number}.png", "style": ("dark", "light")[number % 2], "artist": f"artist {number // 2}"})
+    (folder / "broken.png").write_bytes(b"no picture")
+    pd.DataFrame([*rows, {"file_name": "broken.png", "style": "dark", "artist": "nobody"}]).to_csv(folder / "metadata.csv", index=False)
+    return folder
+
+
+def test_no_group_is_on_two_sides_and_nested_choice_reads_every_row():
+    data = clouds()
+    found = fitting.unseen(data, ["nearest-mean", "gda"], folds=3)
+    np.testing.assert_allclose(found.probabilities.sum(1), 1, atol=1e-5)
+    metrics = found.metrics()
+    assert metrics["accuracy"] > .8
+    assert metrics["balanced_accuracy_interval"][0] <= metrics["balanced_accuracy"] <= metrics["balanced_accuracy_interval"][1]
+    assert found.confusion().sum() == len(data)
+    assert len(found.chosen) == 3
+    # Labels that belong to artists and to nothing else cannot be read where artists are kept apart.
+    lone = Labelled(data.names, np.array([f"l{name[-1]}" for name in data.groups]), data.groups, features=data.features, group="artist")
+    assert fitting.unseen(lone, ["nearest-mean"]).metrics()["accuracy"] < .5
+
+
+def test_metrics_of_known_readings():
+    probabilities = np.array([[.9, .1], [.8, .2], [.4, .6], [.7, .3]])
+    found = fitting.Unseen(probabilities, np.array([0, 0, 1, 1]), np.array(list("abcd")), ("x", "y"), ())
+    metrics = found.metrics()
+    assert metrics["accuracy"] == .75
+    assert metrics["recall"] == {"x": 1., "y": .5}
+    assert metrics["kappa"] == pytest.approx(.5)
+    assert metrics["brier"] == pytest.approx(2 * (.01 + .04 + .16 + .49) / 4)
+    assert metrics["nll"] == pytest.approx(-np.log([.9, .8, .6, .3]).mean())
+    assert found.confusion().tolist() == [[2, 0], [1, 1]]
+
+
+def test_fit_and_eval_of_features(table, tmp_path):
+    done = probe("fit", "--data", table, "--label", "style", "--head", "nearest-mean,gda", "--out", tmp_path / "made")
+    assert done.exit_code == 0, done.output
+    card = json.loads((tmp_path / "made.json").read_text())
+    assert card["label"] == "style"
+    assert "unseen artists" in card["reliability"]
+    assert set(card["candidates"]) == {"nearest-mean", "gda"}
+    done = probe("eval", "--data", table, "--label", "style", "--head", "nearest-mean,gda", "--out", tmp_path / "checked")
+    assert done.exit_code == 0, done.output
+    assert "best of 2, nested" in done.output
+    names = {path.name for path in (tmp_path / "checked").iterdir()}
+    assert names == {"metrics.json", "metrics.csv", "readings.csv", "confusion.png", "reliability.png"}
+    done = probe("eval", "--data", table, "--label", "style", "--head-file", tmp_path / "made", "--out", tmp_path / "fixed")
+    assert done.exit_code == 0, done.output
+
+
+def test_years_are_fitted_by_a_head_of_years(table, tmp_path):
+    done = probe("fit", "--data", table, "--label", "year", "--head", "kernel-ridge", "--out", tmp_path / "years")
+    assert done.exit_code == 0, done.output
+    assert "mean error" in json.loads((tmp_path / "years.json").read_text())["reliability"]
+
+
+def test_a_head_fitted_to_pictures_is_read_and_belongs_to_its_encoder(small, paintings, tmp_path):
+    done = probe("fit", "--data", paintings, "--label", "style", "--encoder", small, "--head", "nearest-mean", "--out", tmp_path / "made",
+                 "--folds", 3)
+    assert done.exit_code == 0, done.output
+    assert "broken.png" in done.output
+    done = probe("read", paintings / "1.png", paintings / "broken.png", "--encoder", small, "--head-file", tmp_path / "made", "--json")
+    assert done.exit_code == 0, done.output
+    first, second = map(json.loads, done.stdout.splitlines())
+    style = first["probes"]["style"]
+    assert sum(style["style_probabilities"].values()) == pytest.approx(1, abs=1e-5)
+    assert set(style["style_probabilities"]) == {"dark", "light"}
+    assert "unseen artists" in style["reliability"]
+    assert first["probes"]["period"]["reliability"] == "not validated"
+    assert "broken.png" in second["error"]
+    listed = probe("list", "--encoder", small, "--head-file", tmp_path / "made")
+    assert listed.exit_code == 0, listed.output
+    assert "not validated" in listed.output
+    wrong = probe("read", paintings / "1.png", "--head-file", tmp_path / "made")
+    assert wrong.exit_code == 2
+    assert "--encoder" in wrong.output
+
+
+def test_explain_writes_a_picture_and_a_page(small, paintings, tmp_path):
+    done = probe("explain", paintings / "1.png", "--probe", "origin", "--encoder", small, "--data", paintings, "--data-label", "style",
+                 "--out", tmp_path / "why")
+    assert done.exit_code == 0, done.output
+    assert {path.suffix for path in (tmp_path / "why").iterdir()} == {".png", ".html"}
+    assert "chance" in done.output
+    assert "Nearest labelled pictures" in done.output
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    (["fit", "--data", "nowhere"], "no folder or table"),
+    (["fit", "--data", "DATA", "--label", "style", "--head", "gdaa"], "no head 'gdaa'"),
+    (["fit", "--data", "DATA", "--label", "stile"], "no column 'stile'"),
+    (["fit", "--data", "DATA", "--label", "style", "--head", "ordinal"], "are no years"),
+    (["fit", "--data", "DATA", "--label", "style", "--least", "99"], "lower --least"),
+    (["fit", "--data", "DATA", "--label", "style", "--words"], "no encoder"),
+    (["fit", "--data", "DATA", "--label", "style", "--where", "style=rococo"], "one label"),
+    (["read", "gone.png"], "no folder or image"),
+    (["explain", "gone.png", "--probe", "mood"], "no probe 'mood'"),
+])  # fmt: skip
+def test_mistakes_are_one_sentence_and_exit_code_two(table, arguments, said, small, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    more = ["--encoder", str(small)] if arguments[0] != "fit" else []
+    done = probe(*(table if argument == "DATA" else argument for argument in arguments), *more)
+    assert done.exit_code == 2, done.output
+    assert said in done.output
+    assert "Traceback" not in done.output
