@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from probes import image
 from probes.errors import UserError
+from probes.features import Features, convolutional, stages, tapped
 from probes.lineage import Lineage
 from probes.sources import locate
 
@@ -78,6 +79,36 @@ class Encoder(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         pixels = self.preprocess(image.check(images)).to(self.dtype, memory_format=torch.channels_last)
         return F.normalize(self.clip.encode_image(pixels).float(), dim=-1)
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The names of the stages whose maps can be asked for, from the pixels on; UserError where the image tower gives none."""
+        return tuple(stages(self.clip.visual, self.name))
+
+    def features(self, images: Tensor, wanted: Sequence[str]) -> Features:
+        """Embeddings and the maps of the wanted stages, in one pass; only those maps are kept.
+
+        The maps show what `preprocess` leaves of an image: at the encoder's own size, without what its crop cuts off.
+        """
+        with tapped(self.clip.visual, wanted, self.name) as maps:
+            embeddings = self(images)
+        return Features(embeddings, maps)
+
+    def maps(self, images: Tensor, wanted: Sequence[str], *, native: bool = False) -> dict[str, Tensor]:
+        """The maps of `features` alone, cheaper: the pass ends at the last of them. `(n, c, h', w')` in fp32, differentiable to the pixels.
+
+        `native`: of the whole image in its own pixels, neither resized nor cropped, so that fine detail is still there; a convolutional
+        tower's only, UserError for another.
+        """
+        with tapped(self.clip.visual, wanted, self.name, only=True) as maps:
+            if not native:
+                self(images)
+            elif not convolutional(self.clip.visual):
+                raise UserError(f"the encoder {self.name} reads images at its own size only; take a convolutional one, such as embedded.")
+            else:
+                pixels = (image.check(images).to(self.device, torch.float32) - self.mean) / self.std
+                self.clip.visual(pixels.to(self.dtype, memory_format=torch.channels_last))
+        return maps
 
     def preprocess(self, images: Tensor) -> Tensor:
         """What open_clip's own transform does to a file, differentiable: resize, crop or pad, normalise; `(n, 3, *size)` in fp32."""
