@@ -78,7 +78,7 @@ def fit(data: Data, label: Label = "", encoder: Encoder = "embedded",
         least: Least = 5, folds: Folds = 5, words: Words = False, device: Device = "cpu", cache: Cache = True,
         out: Annotated[Path | None, typer.Option(help="The head without suffix. Default: outputs/heads/<label>-<head>.")] = None) -> None:
     """Fit a head to labelled pictures or features, check it on unseen groups, and write head and card."""
-    from probes import fitting
+    from probes import fitting, reliability
     from probes.labelling import labelled_features, save, text_of
     names = fitting.candidates(head)
     found, reader = labelled_features(data, label, group, column, where or (), lambda: _encoder(encoder, device), _bar, cache)
@@ -86,14 +86,14 @@ def fit(data: Data, label: Label = "", encoder: Encoder = "embedded",
         if names[0] in fitting.YEAR_HEADS:
             found = _dated(found, names)
             made, chosen, figures = fitting.fit_years(found, names[0], folds), names[0], {}
-            metrics = fitting.year_metrics(fitting.unseen_years(found, names[0], folds), found.years(), found.groups)
+            metrics = fitting.year_metrics(fitting.unseen_years(found, names[0], folds), found, typed(data).stem)
         else:
             found = found.several(least)
             text = text_of(reader, found, words or names == ("zero-shot",))
             made, chosen, figures = fitting.fit(found, names, text, folds)
-            metrics = fitting.unseen(found, names, text, folds).metrics()
+            metrics = fitting.unseen(found, names, text, folds).metrics(found.group, typed(data).stem)
     stem = typed(out or Path("outputs") / "heads" / f"{found.label}-{chosen}")
-    said = fitting.sentence(metrics, found.group)
+    said = reliability.sentence(metrics)
     save(stem, made, found, reader, encoder, said, metrics, chosen, figures)
     _notes(found.notes)
     for name, figure in figures.items() if len(figures) > 1 else ():
@@ -118,7 +118,7 @@ def eval_(data: Data, label: Label = "", encoder: Encoder = "embedded",
     with _working("checking"):
         if not head_file:
             found = _dated(found, names) if names[0] in fitting.YEAR_HEADS else found.several(least)
-        results = evaluated(found, names, reader, head_file, words, folds, folder)
+        results = evaluated(found, names, reader, head_file, words, folds, folder, typed(data).stem)
     found = results.data
     _notes(found.notes)
     _table(results.titles, results.rows)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from probes import calibration
+from probes import calibration, reliability
 from probes.config import offer
 from probes.errors import UserError
 from probes.heads import kernel_ridge, ordinal
@@ -20,7 +20,6 @@ from probes.labelled import Labelled
 YEAR_HEADS = {"ordinal": ordinal, "kernel-ridge": kernel_ridge}
 AUTO = ("nearest-mean", "gda", "linear")
 INNER = 4
-RESAMPLES = 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,25 +43,10 @@ class Unseen:
         np.add.at(table, (self.truth, self.probabilities.argmax(1)), 1)
         return table
 
-    def metrics(self, seed: int = 0) -> dict:
-        """Accuracy and balanced accuracy with 95 % intervals over groups, calibration error, Brier score, cross-entropy, kappa, recalls.
-
-        Intervals are percentiles of a bootstrap over groups, which with fewer than 30 of them are too narrow.
-        """
-        probabilities, truth = torch.from_numpy(self.probabilities), torch.from_numpy(self.truth)
-        table = self.confusion()
-        counts = table.sum(1)
-        agreed, chance = np.trace(table) / table.sum(), (counts * table.sum(0)).sum() / table.sum() ** 2
-        own = self.probabilities[np.arange(len(self.truth)), self.truth]
-        squares = (self.probabilities ** 2).sum(1) - 2 * own + 1
-        accuracy, balanced = _resampled(self, seed)
-        recall = {name: float(table[k, k] / counts[k]) for k, name in enumerate(self.names) if counts[k]}
-        return {"images": len(self.truth), "groups": len(set(self.groups.tolist())), "labels": len(recall),
-                "accuracy": float(agreed), "accuracy_interval": accuracy,
-                "balanced_accuracy": float(np.mean(list(recall.values()))), "balanced_accuracy_interval": balanced,
-                "most_frequent": float(counts.max() / counts.sum()), "ece": calibration.calibration_error(probabilities, truth),
-                "brier": float(squares.mean()), "nll": float(-np.log(np.clip(own, 1e-12, None)).mean()),
-                "kappa": float((agreed - chance) / (1 - chance)) if chance < 1 else 0., "recall": recall}
+    def metrics(self, grouped: str, data: str) -> dict:
+        """The card's figures, see `reliability.of_labels`; `grouped` is the column of groups, empty for none."""
+        groups = self.groups.tolist()
+        return reliability.of_labels(self.probabilities, self.truth, self.names, groups, held_out=held_out(grouped), data=data)
 
 
 def candidates(text: str) -> tuple[str, ...]:
@@ -128,29 +112,14 @@ def unseen_years(data: Labelled, name: str, folds: int = 5) -> np.ndarray:
     return found
 
 
-def year_metrics(read: np.ndarray, true: np.ndarray, groups: np.ndarray, seed: int = 0) -> dict:
-    """Mean absolute error in years with its 95 % interval over groups, that of always saying the median, rank correlation, slope."""
-    from scipy.stats import spearmanr
-    errors = np.abs(read - true)
-    _, group = np.unique(groups, return_inverse=True)
-    sums, counts = np.bincount(group, errors), np.bincount(group)
-    drawn = np.random.default_rng(seed).multinomial(len(counts), np.full(len(counts), 1 / len(counts)), RESAMPLES)
-    means = (drawn @ sums) / np.maximum(drawn @ counts, 1)
-    return {"images": len(true), "groups": len(counts), "mae": float(errors.mean()),
-            "mae_interval": np.quantile(means, [.025, .975]).tolist(), "mae_of_median": float(np.abs(true - np.median(true)).mean()),
-            "spearman": float(spearmanr(read, true).statistic), "slope": float(np.polyfit(true, read, 1)[0])}
+def year_metrics(read: np.ndarray, data: Labelled, name: str) -> dict:
+    """The card's figures of years `(n,)` read of groups not seen, see `reliability.of_numbers`; `name` is the data's."""
+    return reliability.of_numbers(read, data.years(), data.groups.tolist(), held_out=held_out(data.group), data=name, unit="years")
 
 
-def sentence(metrics: dict, grouped: str) -> str:
-    """What a card says of reliability, in one line."""
-    over = f"{metrics['groups']} unseen {grouped}s" if grouped else "no groups, so artists may be on both sides and the figure too good"
-    if "mae" in metrics:
-        low, high = metrics["mae_interval"]
-        return (f"mean error {metrics['mae']:.0f} years on {metrics['images']} pictures, {over} (95 % {low:.0f}-{high:.0f}; "
-                f"guessing the median errs {metrics['mae_of_median']:.0f})")
-    low, high = metrics["balanced_accuracy_interval"]
-    return (f"{metrics['balanced_accuracy']:.2f} balanced accuracy over {metrics['labels']} labels on {metrics['images']} pictures, {over} "
-            f"(95 % {low:.2f}-{high:.2f}; chance {1 / metrics['labels']:.2f}), ECE {metrics['ece']:.3f}")
+def held_out(grouped: str) -> str:
+    """What no head had seen, in words: without groups an artist may be on both sides, so the figures are too good."""
+    return f"unseen {grouped}s" if grouped else "pictures, artists not kept apart"
 
 
 def _label_heads(names: Sequence[str]) -> Sequence[str]:
@@ -183,16 +152,3 @@ def _temperature(logits: Tensor, truth: Tensor) -> float:
         raise UserError("each label has examples of one group only, so nothing unseen is left to check with; "
                         "give each label a second artist.")
     return calibration.temperature(logits[known], truth[known])
-
-
-def _resampled(found: Unseen, seed: int) -> tuple[list[float], list[float]]:
-    """95 % intervals of accuracy and balanced accuracy: groups are drawn with replacement; labels that a draw misses do not count in it."""
-    _, group = np.unique(found.groups, return_inverse=True)
-    counts, right = (np.zeros((group.max() + 1, len(found.names))) for _ in range(2))
-    np.add.at(counts, (group, found.truth), 1)
-    np.add.at(right, (group, found.truth), found.right)
-    drawn = np.random.default_rng(seed).multinomial(len(counts), np.full(len(counts), 1 / len(counts)), RESAMPLES)
-    there, hit = drawn @ counts, drawn @ right
-    with np.errstate(invalid="ignore", divide="ignore"):
-        values = hit.sum(1) / there.sum(1), np.nanmean(hit / there, axis=1)
-    return tuple(np.quantile(value, [.025, .975]).tolist() for value in values)

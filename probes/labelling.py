@@ -25,6 +25,7 @@ from probes.heads.head import fitting as fitted_to
 from probes.heads.zero_shot import prototypes
 from probes.labelled import Labelled
 from probes.overview import available, fitted
+from probes.plain import plain
 
 if TYPE_CHECKING:
     from probes.encoders import Encoder
@@ -76,13 +77,13 @@ def save(stem: Path, head: Head | YearHead, data: Labelled, encoder: Encoder | N
     """The head and its card: encoder, label, how it was checked and on what."""
     reader = {"encoder": encoder.fingerprint, "encoder_name": encoder.source} if encoder else {"encoder_name": _named(source)}
     table = reader | {"label": data.label, "fitted_by": chosen, "candidates": figures, "group": data.group, "notes": list(data.notes),
-                      "metrics": metrics}
+                      "metrics": plain(metrics)}
     card.save(stem, replace(head, reliability=reliability), table)
 
 
 def evaluated(data: Labelled, names: Sequence[str], encoder: Encoder | None, head_file: str, words: bool, folds: int,
-              folder: Path) -> Results:
-    """A table of heads, in a folder too: `metrics.json`, `metrics.csv`, `readings.csv` and diagrams.
+              folder: Path, name: str) -> Results:
+    """A table of heads on the data called `name`, in a folder too: `metrics.json`, `metrics.csv`, `readings.csv` and diagrams.
 
     `head_file`: that head alone, as it is; else every head of `names`, fitted in each fold, and where there are several, the choice among
     them, made in each fold without its groups.
@@ -93,15 +94,15 @@ def evaluated(data: Labelled, names: Sequence[str], encoder: Encoder | None, hea
         if hasattr(head, "expected"):
             data = data.take(~np.isnan(data.years()))
             years = head.expected(torch.from_numpy(data.features)).double().cpu().numpy()
-            return _years({Path(head_file).name: years}, data, folder)
+            return _years({Path(head_file).name: years}, data, folder, name)
         data = _known(head, data)
-        return _labels({Path(head_file).name: _as_it_is(head, data)}, data, folder)
+        return _labels({Path(head_file).name: _as_it_is(head, data)}, data, folder, name)
     if names[0] in fitting.YEAR_HEADS:
-        return _years({names[0]: fitting.unseen_years(data, names[0], folds)}, data, folder)
-    found = {name: fitting.unseen(data, [name], text_of(encoder, data, words or name == "zero-shot"), folds) for name in names}
+        return _years({names[0]: fitting.unseen_years(data, names[0], folds)}, data, folder, name)
+    found = {head: fitting.unseen(data, [head], text_of(encoder, data, words or head == "zero-shot"), folds) for head in names}
     if len(names) > 1:
         found[f"best of {len(names)}, nested"] = fitting.unseen(data, names, text_of(encoder, data, words), folds)
-    return _labels(found, data, folder)
+    return _labels(found, data, folder, name)
 
 
 def explained(picture: Path, encoder: Encoder, probe: str, label: str, stems: Sequence[Path], method: str,
@@ -121,12 +122,12 @@ def explained(picture: Path, encoder: Encoder, probe: str, label: str, stems: Se
     return explain.explain(picture, encoder, lambda seen: explain.target(probe, head, seen, label), method=method, labelled=near)
 
 
-def _labels(found: dict[str, Unseen], data: Labelled, folder: Path) -> Results:
-    metrics = {name: unseen.metrics() for name, unseen in found.items()}
+def _labels(found: dict[str, Unseen], data: Labelled, folder: Path, name: str) -> Results:
+    metrics = {head: unseen.metrics(data.group, name) for head, unseen in found.items()}
     last = list(found.values())[-1]
     titles = ("head", "accuracy", "balanced accuracy", "ECE", "kappa")
-    rows = [(name, _span(m["accuracy"], m["accuracy_interval"]), _span(m["balanced_accuracy"], m["balanced_accuracy_interval"]),
-             f"{m['ece']:.3f}", f"{m['kappa']:.2f}") for name, m in metrics.items()]
+    rows = [(head, _span(m["accuracy"]), _span(m["balanced_accuracy"]), f"{m['calibrated']['ece']:.3f}", f"{m['kappa']:.2f}")
+            for head, m in metrics.items()]
     read = [last.names[k] for k in last.probabilities.argmax(1)]
     table = pd.DataFrame({"name": data.names, "group": data.groups, data.label: [last.names[k] for k in last.truth], "read_as": read,
                           "probability": last.probabilities.max(1)})
@@ -138,19 +139,18 @@ def _labels(found: dict[str, Unseen], data: Labelled, folder: Path) -> Results:
     return Results(data, titles, rows, files)
 
 
-def _years(found: dict[str, np.ndarray], data: Labelled, folder: Path) -> Results:
-    metrics = {name: fitting.year_metrics(years, data.years(), data.groups) for name, years in found.items()}
+def _years(found: dict[str, np.ndarray], data: Labelled, folder: Path, name: str) -> Results:
+    metrics = {head: fitting.year_metrics(years, data, name) for head, years in found.items()}
     titles = ("head", "mean error", "of the median", "rank corr.", "slope")
-    rows = [(name, _span(m["mae"], m["mae_interval"], ".1f"), f"{m['mae_of_median']:.1f}", f"{m['spearman']:.3f}", f"{m['slope']:.3f}")
-            for name, m in metrics.items()]
+    rows = [(head, _span(m["mae"], ".1f"), f"{m['mae_of_median']:.1f}", f"{m['spearman']:.3f}", f"{m['slope']:.3f}")
+            for head, m in metrics.items()]
     table = pd.DataFrame({"name": data.names, "group": data.groups, data.label: data.labels, "year": list(found.values())[-1]})
     return Results(data, titles, rows, _write(folder, metrics, table))
 
 
 def _write(folder: Path, metrics: dict[str, dict], readings: pd.DataFrame) -> list[Path]:
-    write_text(folder / "metrics.json", json.dumps(metrics, indent=1, ensure_ascii=False) + "\n")
-    flat = pd.DataFrame([{"head": name} | {key: value for key, value in m.items() if not isinstance(value, dict | list)}
-                         for name, m in metrics.items()])
+    write_text(folder / "metrics.json", json.dumps(plain(metrics), indent=1, ensure_ascii=False) + "\n")
+    flat = pd.json_normalize([{"head": head} | m for head, m in metrics.items()]).drop(columns="confusions", errors="ignore")
     for name, table in (("metrics", flat), ("readings", readings)):
         with replacing(folder / f"{name}.csv") as temporary:
             table.to_csv(temporary, index=False, float_format="%.6g")
@@ -187,5 +187,5 @@ def _named(source: str) -> str:
     return "" if source == "embedded" else source
 
 
-def _span(value: float, interval: list[float], form: str = ".3f") -> str:
-    return f"{value:{form}} ({interval[0]:{form}}-{interval[1]:{form}})"
+def _span(interval: dict, form: str = ".3f") -> str:
+    return f"{interval['value']:{form}} ({interval['low']:{form}}-{interval['high']:{form}})"

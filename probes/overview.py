@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from probes import image
 from probes.embeddings import embed
 from probes.errors import UserError
 from probes.heads import card
@@ -82,7 +84,7 @@ def readings(files: Sequence[Path | str], encoder: Encoder, stems: Sequence[Path
 
     A probe's row has its numbers under their names, probabilities by label, and its `reliability`.
     """
-    known = {name: probe for name, probe in available(encoder, stems).items() if not _head(probe)[1] and not _maps(probe)}
+    known = {name: probe for name, probe in available(encoder, stems).items() if not _head(probe)[1]}
     trust = {name: _trust(probe) for name, probe in known.items()}
     for start in range(0, len(files), CHUNK):
         part = files[start:start + CHUNK]
@@ -97,7 +99,8 @@ def readings(files: Sequence[Path | str], encoder: Encoder, stems: Sequence[Path
             if row not in place:
                 yield one | {"error": seen.errors[row]}
                 continue
-            yield one | {"probes": {name: _plain(values, place[row]) | {"reliability": trust[name]} for name, values in said.items()}}
+            found = {name: _plain(values, place[row]) for name, values in said.items()} | _looked(known, file, encoder)
+            yield one | {"probes": {name: values | {"reliability": trust[name]} for name, values in found.items()}}
 
 
 def words(probe: dict, top: int = 3) -> str:
@@ -135,9 +138,14 @@ def _head(probe: Probe | Fitted) -> tuple[Head | YearHead | None, str]:
         return None, str(error)
 
 
-def _maps(probe: Probe | Fitted) -> bool:
-    """Whether it reads feature maps, which are not kept with the embeddings."""
-    return bool(getattr(probe, "stages", ()))
+def _looked(probes: dict[str, Probe | Fitted], file: Path | str, encoder: Encoder) -> dict[str, dict]:
+    """What probes say that read a picture in its own pixels, not its embedding; nothing of one too small for them."""
+    found = {}
+    for name, probe in probes.items():
+        if hasattr(probe, "look"):
+            with torch.no_grad(), suppress(UserError):
+                found[name] = _plain(probe.look(image.load(file).to(encoder.device)), 0)
+    return found
 
 
 def _kind(head: Head | YearHead | None) -> str:
