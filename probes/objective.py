@@ -22,17 +22,26 @@ from probes.views import Views
 
 if TYPE_CHECKING:
     from probes.encoders import Encoder
-    from probes.features import Features
 
 PROBES = {"style": StyleProbe, "period": PeriodProbe, "content": ContentProbe, "scene": SceneProbe, "origin": OriginProbe}
 
 
 @dataclass(frozen=True)
 class Term:
-    """A measure and how much a step of its scale counts; weight 0 watches without steering."""
+    """A measure and how much a step of its scale counts; weight 0 watches without steering.
+
+    `enough`: a score, in the measure's unit, from which on it asks for nothing more: a constraint to be kept rather than a goal, which
+    leaves the gradient to the other terms.
+    """
 
     measure: Measure
     weight: float = 1.
+    enough: float | None = None
+
+    def loss(self, scores: Tensor) -> Tensor:
+        """Scores `(n,)` in steps of the measure's scale, lower is better; with `enough`, what is still missing to it."""
+        turned = (-1 if self.measure.higher_is_better else 1) / self.measure.scale
+        return turned * scores if self.enough is None else (turned * (scores - self.enough)).relu()
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,12 +77,12 @@ class Objective:
         scores: dict[str, Tensor] = {}
         with torch.autocast(images.device.type, enabled=False):
             for encoder, terms in self._by_encoder():
-                seen = look(encoder, self.views(images, generators, encoder.side), [term.measure for _, term in terms])
-                for name, term in terms:
-                    value = term.measure.loss(seen[term.measure]).view(len(images), -1).mean(1).to(images.device)
-                    loss = loss + term.weight * value
-                    with torch.no_grad():
-                        scores[name] = term.measure.score(seen[term.measure]).view(len(images), -1).mean(1).to(images.device)
+                measures = [term.measure for _, term in terms]
+                views = self.views(images, generators, encoder.side) if not all(map(whole, measures)) else None
+                for (name, term), score in zip(terms, scored(encoder, measures, images, views), strict=True):
+                    score = score.view(len(images), -1).mean(1).to(images.device)
+                    loss = loss + term.weight * term.loss(score)
+                    scores[name] = score.detach()
         unit = torch.where(finite, 1., float("nan"))
         return Values(loss * unit, {name: scores[name] * unit for name in self.names})
 
@@ -82,8 +91,8 @@ class Objective:
         """Each measure's score `(n,)` of the whole image, without views and without gradient."""
         scores = {}
         for encoder, terms in self._by_encoder():
-            seen = look(encoder, images, [term.measure for _, term in terms])
-            scores.update({name: term.measure.score(seen[term.measure]) for name, term in terms})
+            read = scored(encoder, [term.measure for _, term in terms], images, images)
+            scores.update({name: score for (name, _), score in zip(terms, read, strict=True)})
         return {name: scores[name] for name in self.names}
 
     def _by_encoder(self) -> Iterator[tuple[Encoder, list[tuple[str, Term]]]]:
@@ -92,18 +101,26 @@ class Objective:
             yield encoder, [(name, term) for name, term in named if term.measure.encoder is encoder]
 
 
-def look(encoder: Encoder, images: Tensor, measures: Sequence[Measure]) -> dict[Measure, Tensor | Features]:
-    """What each measure scores, from one pass: embeddings `(n, d)`, or `Features` for a measure that names `stages` whose maps it needs."""
-    wanted = {stage: None for measure in measures for stage in getattr(measure, "stages", ())}
-    if not wanted:
-        return dict.fromkeys(measures, encoder(images))
-    seen = encoder.features(images, list(wanted))
-    return {measure: seen if getattr(measure, "stages", ()) else seen.embeddings for measure in measures}
+def whole(measure: Measure) -> bool:
+    """Whether a measure reads feature maps of whole images, and not the embeddings of views: it says so by `reads_maps`."""
+    return getattr(measure, "reads_maps", False)
+
+
+def scored(encoder: Encoder, measures: Sequence[Measure], images: Tensor, views: Tensor | None) -> list[Tensor]:
+    """Each measure's scores of the views, all from one pass of the encoder, or of the images where it reads maps."""
+    embeddings = encoder(views) if views is not None and not all(map(whole, measures)) else None
+    return [measure(images) if whole(measure) else measure.score(embeddings) for measure in measures]
 
 
 def aim(brief: Intent, encoder: Encoder, weights: Mapping[str, float] = MappingProxyType({}), views: Views | None = None) -> Objective:
-    """Every probe aimed at the brief through one encoder, weighted 1 unless `weights` names it."""
+    """Every probe aimed at the brief through one encoder, weighted 1 unless `weights` names it.
+
+    No brief asks for artifacts: they are a term where `weights` gives them a weight.
+    """
     measures = [PROBES[name](encoder).aim(brief) for name in PROBES]
+    if weights.get("artifacts"):
+        from probes.artifacts import ArtifactProbe
+        measures.append(ArtifactProbe(encoder).aim(brief))
     return Objective([Term(measure, weights.get(measure.name, 1.)) for measure in measures if measure], views)
 
 

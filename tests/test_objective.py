@@ -1,4 +1,6 @@
 """Probes as losses: every one improves by ascent, shares its encoder's single pass, and keeps images apart."""
+from dataclasses import dataclass
+
 import pytest
 import torch
 
@@ -139,6 +141,51 @@ def test_weights_weigh_and_zero_only_watches(small_encoder, images):
     torch.testing.assert_close(three.loss, 3 * one.loss)
     assert not none.loss.any()
     assert torch.equal(none.terms["content"], one.terms["content"])
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Rough(Measure):
+    """The mean of an early map of whole images."""
+
+    name: str = "rough"
+    unit: str = "activation"
+    range: tuple[float, float] = (0., float("inf"))
+    higher_is_better: bool = False
+    scale: float = 2.
+    reads_maps: bool = True
+
+    def __call__(self, images):
+        seen = []
+        handle = self.encoder.clip.visual.layer1.register_forward_hook(lambda _, __, output: seen.append(output.mean((1, 2, 3))))
+        self.encoder(images)
+        handle.remove()
+        return seen[0]
+
+    def score(self, embeddings):
+        raise AssertionError("it reads no embeddings")
+
+
+def test_a_measure_of_maps_sees_whole_images_beside_the_views_of_the_others(small_encoder, images):
+    rough, content = Rough(encoder=small_encoder), PROBES["content"](small_encoder).aim(BRIEF)
+    alone, both = Objective([Term(rough)]), Objective([Term(content), Term(rough, 3.)])
+    images = images.clone().requires_grad_()
+    value = both(images, generators(2))
+    torch.testing.assert_close(value.terms["rough"], rough(images.detach()))
+    torch.testing.assert_close(value.loss, 3 * rough(images) / 2 + Objective([Term(content)])(images, generators(2)).loss)
+    torch.testing.assert_close(alone(images, generators(2)).loss, rough(images) / 2)
+    torch.testing.assert_close(both.read(images)["rough"], rough(images))
+    assert torch.autograd.grad(value.loss.sum(), images)[0].isfinite().all()
+
+
+def test_enough_is_a_constraint_that_asks_for_nothing_once_it_is_kept(small_encoder, images):
+    scores = torch.tensor([.1, .3])
+    content, period = (PROBES[name](small_encoder).aim(BRIEF) for name in ("content", "period"))
+    torch.testing.assert_close(Term(content, enough=.2).loss(scores), torch.tensor([.1 / content.scale, 0.]))
+    torch.testing.assert_close(Term(period, enough=50.).loss(torch.tensor([40., 75.])), torch.tensor([0., 1.]))
+    torch.testing.assert_close(Term(period).loss(torch.tensor([40., 75.])), torch.tensor([1.6, 3.]))
+    kept = Term(period, enough=9999.)
+    steered, beside = (Objective(terms, Views(count=2))(images, generators(2)).loss for terms in ([Term(content)], [Term(content), kept]))
+    torch.testing.assert_close(steered, beside)
 
 
 def test_what_cannot_steer_is_refused(small_encoder, images):
