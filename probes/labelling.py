@@ -77,6 +77,7 @@ def save(stem: Path, head: Head | YearHead, data: Labelled, encoder: Encoder | N
     """The head and its card: encoder, label, how it was checked and on what."""
     reader = {"encoder": encoder.fingerprint, "encoder_name": encoder.source} if encoder else {"encoder_name": _named(source)}
     table = reader | {"label": data.label, "fitted_by": chosen, "candidates": figures, "group": data.group, "notes": list(data.notes),
+                      "seen_groups": sorted(set(data.groups.tolist())) if data.group else [],
                       "metrics": plain(metrics)}
     card.save(stem, replace(head, reliability=reliability), table)
 
@@ -91,6 +92,7 @@ def evaluated(data: Labelled, names: Sequence[str], encoder: Encoder | None, hea
     if head_file:
         head = fitted(head_file, encoder).head if encoder else card.load(Path(head_file))
         fitted_to(torch.from_numpy(data.features[:1]), _width(head))
+        data = _not_seen(data, card.read(Path(head_file)).get("seen_groups") or ())
         if hasattr(head, "expected"):
             data = data.take(~np.isnan(data.years()))
             years = head.expected(torch.from_numpy(data.features)).double().cpu().numpy()
@@ -155,6 +157,15 @@ def _write(folder: Path, metrics: dict[str, dict], readings: pd.DataFrame) -> li
         with replacing(folder / f"{name}.csv") as temporary:
             table.to_csv(temporary, index=False, float_format="%.6g")
     return [folder / name for name in ("metrics.json", "metrics.csv", "readings.csv")]
+
+
+def _not_seen(data: Labelled, groups: Sequence[str]) -> Labelled:
+    """The rows of groups that a head was not fitted to: on the others it would look better than it is."""
+    seen = np.isin(data.groups, list(groups)) if data.group else np.zeros(len(data), bool)
+    if seen.all():
+        raise UserError(f"the head was fitted to every {data.group} of these pictures, so they say nothing of others; give pictures that "
+                        "it has not seen, or check how it is fitted with --head.")
+    return data.take(~seen, f"left out, the head was fitted to their {data.group}: {seen.sum()} pictures") if seen.any() else data
 
 
 def _known(head: Head, data: Labelled) -> Labelled:

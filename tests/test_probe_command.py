@@ -91,8 +91,20 @@ def test_fit_and_eval_of_features(table, tmp_path):
     assert "best of 2, nested" in done.output
     names = {path.name for path in (tmp_path / "checked").iterdir()}
     assert names == {"metrics.json", "metrics.csv", "readings.csv", "confusion.png", "reliability.png"}
-    done = probe("eval", "--data", table, "--label", "style", "--head-file", tmp_path / "made", "--out", tmp_path / "fixed")
+
+
+def test_a_fixed_head_is_checked_on_groups_that_it_has_not_seen(table, tmp_path):
+    done = probe("fit", "--data", table, "--label", "style", "--head", "nearest-mean", "--out", tmp_path / "made")
     assert done.exit_code == 0, done.output
+    done = probe("eval", "--data", table, "--label", "style", "--head-file", tmp_path / "made", "--out", tmp_path / "fixed")
+    assert done.exit_code == 2
+    assert "every artist" in done.output
+    data = clouds(seed=1)
+    others = np.array([name if name < "artist 12" else f"other {name}" for name in data.groups])
+    np.savez(tmp_path / "more.npz", features=data.features, style=data.labels, artist=others)
+    done = probe("eval", "--data", tmp_path / "more.npz", "--label", "style", "--head-file", tmp_path / "made", "--out", tmp_path / "fixed")
+    assert done.exit_code == 0, done.output
+    assert "fitted to their artist" in done.output
 
 
 def test_years_are_fitted_by_a_head_of_years(table, tmp_path):
