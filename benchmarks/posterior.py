@@ -154,7 +154,7 @@ def main(count: Annotated[int, typer.Option(help="Samples a run.")] = 512, steps
          out: Annotated[Path | None, typer.Option(help="JSON of the rows.")] = None) -> None:
     rows = []
     for problem, (prior, observed) in problems().items():
-        keys = ["unguided", *(key for key, preset in presets().items() if preset.gradient)]
+        keys = ["unguided", *(key for key, preset in presets().items() if preset.gradient and not preset.loop)]
         rows += [{"problem": problem, **judged(key, prior, observed, count, steps)} for key in track(keys, description=problem)]
     table = Table("problem", "strategy", "strength", "mean", "spread along", "spread across", "favoured mode (posterior)")
     for row in rows:

@@ -15,9 +15,8 @@ from torch import Tensor, nn
 
 from guide import pipelines, png, record, strategies
 from guide.brief import Brief, learned, per_prompt
-from guide.guided import guided
+from guide.loops.sample import Sampler
 from guide.outcome import Result, outcome, picture
-from guide.seeds import generators
 from guide.strategies import Strategy, Unguided
 from probes import encoders, judge
 from probes.encoders import Encoder
@@ -91,14 +90,12 @@ def aimed(brief: Brief, encoder: Encoder) -> Objective:
 def sample(pipeline, brief: Brief, seeds: Sequence[int], strategy: Strategy, objective: Objective, settings: Settings,
            on_step: Callable[[], None] = lambda: None) -> tuple[Tensor, list[dict], dict[str, float]]:
     """One batch of pictures of one brief, a seed each -> images (n, 3, h, w) in [0, 1] on the CPU, the trace per step, costs."""
-    wishes = {"prompt": [brief.text()] * len(seeds), "negative_prompt": [brief.negative()] * len(seeds) if brief.negative() else None,
-              "num_inference_steps": settings.steps, "guidance_scale": settings.guidance_scale, "width": settings.width or None,
-              "height": settings.height or None, "generator": generators(seeds), "output_type": "pt"}
+    wishes = {"prompt": brief.text(), "negative_prompt": brief.negative() or None, "num_inference_steps": settings.steps,
+              "guidance_scale": settings.guidance_scale, "width": settings.width or None, "height": settings.height or None}
     accepted = inspect.signature(pipeline.__call__).parameters
     tiny = _tiny(settings.tiny, str(pipeline.device), pipeline.dtype) if settings.tiny else None
-    with guided(pipeline, objective, strategy, seeds=seeds, tiny=tiny, on_step=lambda row: on_step()) as run:
-        images = pipeline(**{name: value for name, value in wishes.items() if name in accepted}).images
-    return images.float().clamp(0, 1).cpu(), run.trace, dict(run.calls)
+    sampler = Sampler(pipeline, {name: value for name, value in wishes.items() if name in accepted}, objective, tiny, on_step)
+    return sampler(seeds, strategy)
 
 
 def generate(request: Request, on_progress: Progress = lambda what, done, total: None, notice: Notice = lambda line: None) -> Result:

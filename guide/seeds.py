@@ -21,6 +21,16 @@ def view_generators(seeds: Sequence[int]) -> list[torch.Generator]:
     return generators([_digest(b"views", str(seed).encode()) for seed in seeds])
 
 
+def members(seed: int, n: int) -> list[int]:
+    """Seeds of the n candidates or particles of one image: its own first, the others derived from it, so that they depend on it alone."""
+    return [seed, *(_digest(b"member", f"{seed} {k}".encode()) for k in range(1, n))]
+
+
+def resampling_generators(seeds: Sequence[int]) -> list[torch.Generator]:
+    """One CPU generator per image for the resampling among its particles."""
+    return generators([_digest(b"resampling", str(seed).encode()) for seed in seeds])
+
+
 def seeds_of(latents: Tensor) -> list[int]:
     """A seed per image from the bits of its starting latents (n, ...): with none given, image k still depends on its own noise alone."""
     return [_digest(b"latents", row.detach().float().cpu().numpy().tobytes()) for row in latents]

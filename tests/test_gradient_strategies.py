@@ -12,7 +12,7 @@ from guide.strategies import DPS, DSG, MPGD, NTRK, TFG, CleanImage, FreeDoM, Uni
 from guide.strategies.noise_shaping import turned, whitened
 from probes.errors import UserError
 
-GUIDING = [key for key, preset in presets().items() if preset.gradient]
+GUIDING = [key for key, preset in presets().items() if preset.gradient and not preset.loop]
 THROUGH = [key for key in GUIDING if "denoiser" in presets()[key].gradient]
 SHARP = Warmth(noise=0.)
 

@@ -1,7 +1,8 @@
 """Strategies by name, and the presets of them in configs/strategies."""
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
+from guide.loops import LOOPS, find
 from guide.strategies.clean_image import CleanImage
 from guide.strategies.noise_shaping import DSG, NTRK
 from guide.strategies.strategy import Outcome, Step, Strategy
@@ -23,12 +24,14 @@ STRATEGIES: dict[str, type[Strategy]] = {
 class Preset:
     """A file of configs/strategies: which strategy, what it does in a sentence, the strategy's fields where they differ from its own.
 
-    `paper`: its source, "unverified" where that was not read; `gradient`: through what it is taken; `stochastic`: it needs a scheduler
-    that adds noise; `single_step`: it repeats steps, which a multistep scheduler does not allow.
+    `loop`: the whole-run method of guide/loops that goes around it, and which the settings then belong to; `paper`: its source,
+    "unverified" where that was not read; `gradient`: through what it is taken; `stochastic`: it needs a scheduler that adds noise;
+    `single_step`: it repeats steps, which a multistep scheduler does not allow.
     """
 
     strategy: str
     about: str
+    loop: str = ""
     names: tuple[str, ...] = ()
     paper: str = ""
     gradient: Literal["", "decoder", "denoiser and decoder"] = ""
@@ -47,15 +50,18 @@ def presets() -> dict[str, Preset]:
 def load(name: str, **overrides: Any) -> Strategy:
     """The strategy of a preset; overrides that are None count as not given. UserError for an unknown name or field."""
     preset = lookup(presets(), name, "strategy")
-    if preset.strategy not in STRATEGIES:
-        raise UserError(f"configs/strategies/{preset.key}.toml names no strategy with {preset.strategy!r}"
-                        f"{offer(list(STRATEGIES), complete=True)}.")
-    cls = STRATEGIES[preset.strategy]
+    kind, known = ("loop", LOOPS) if preset.loop else ("strategy", STRATEGIES)
+    if getattr(preset, kind) not in known:
+        raise UserError(f"configs/strategies/{preset.key}.toml names no {kind} with {getattr(preset, kind)!r}"
+                        f"{offer(list(known), complete=True)}.")
+    cls = find(preset.loop) if preset.loop else STRATEGIES[preset.strategy]
     settings = preset.settings | {key: value for key, value in overrides.items() if value is not None}
-    known = [f.name for f in fields(cls)]
+    defaults = {f.name: f.default for f in fields(cls)}
     for key, value in settings.items():
-        if key not in known:
-            raise UserError(f"The strategy {preset.key!r} has no setting {key!r}{offer(nearest(key, known, 1) or known)}.")
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise UserError(f"The setting {key!r} of the strategy {preset.key!r} must be a number, not {value!r}.")
-    return replace(cls(), **settings)
+        if key not in defaults:
+            known = nearest(key, list(defaults), 1) or list(defaults)
+            raise UserError(f"The strategy {preset.key!r} has no setting {key!r}{offer(known)}.")
+        kinds, word = (str, "text") if isinstance(defaults[key], str) else (int | float, "a number")
+        if isinstance(value, bool) or not isinstance(value, kinds):
+            raise UserError(f"The setting {key!r} of the strategy {preset.key!r} must be {word}, not {value!r}.")
+    return cls(**settings)
