@@ -3,6 +3,7 @@ import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -112,25 +113,43 @@ def compare(styles: Annotated[str, typer.Option(help="Styles, each on its own: b
 
 
 @app.command()
-def audit(folder: Annotated[Path, typer.Argument(help="A folder of pictures, or one picture.")],
+def audit(source: Annotated[Path, typer.Argument(help="A folder, one picture, a glob in quotes, a tar of pictures, a CSV or Parquet table "
+                                                      "(file_name, style, period, prompt, group, rating), or a run's record.json.")],
           style: Style = "", avoid: Avoid = None, period: Period = "",
           prompt: Annotated[str, typer.Option(help="What they should show.")] = "",
           encoder: Encoder = "embedded", judge: Judge = "verdict", device: Device = "auto",
           steered_by: Annotated[list[str] | None, typer.Option(help="The encoder that steered them; its kin gives no verdict.")] = None,
-          out: Annotated[Path | None, typer.Option(help="Folder for report.csv and report.json. Default: outputs/audit-<folder>.")] = None,
+          baseline: Annotated[Path | None, typer.Option(help="The same pictures without what is measured: paired by seed and prompt, or by "
+                                                             "name.")] = None,
+          batch: Annotated[int, typer.Option(min=1, help="Pictures read at a time.")] = 16,
+          workers: Annotated[int, typer.Option(min=0, help="Threads that decode; 0: one per core.")] = 0,
+          out: Annotated[Path | None, typer.Option(help="Folder for audit.html, .csv, .parquet and .json; the same folder goes on. "
+                                                        "Default: outputs/audit-<name>.")] = None,
           quiet: Quiet = False) -> None:
-    """Read any folder of pictures: style, year, content, the verdict; a table, CSV and JSON."""
+    """Read any pictures: style, year, content, damage, the verdict; a table, a page to look at, CSV, Parquet and JSON."""
     brief = _brief(prompt, style, avoid, period, True)
-    target = typed(out or Path("outputs") / f"audit-{typed(folder).resolve().name}")
+    name = "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in typed(source).resolve().name)
+    target = typed(out or Path("outputs") / f"audit-{name}")
+    from probes import processes
     from probes.audit import audit
-    report = audit(folder, intent=brief, encoder=encoder, judge=judge, steered_by=tuple(steered_by or ()), device=device)
-    _make(target)
-    report.to_csv(target / "report.csv")
-    report.to_json(target / "report.json")
+    process = processes.joined(device)
+    options = {"intent": brief, "encoder": encoder, "judge": judge, "steered_by": tuple(steered_by or ()), "device": process.device,
+               "batch": batch, "workers": workers or None, "baseline": baseline, "folder": target, "gallery": True}
+    try:
+        with _progress(quiet or process.index > 0) as (on_progress, _):
+            if process.count > 1:
+                audit(source, shard=(process.index, process.count), on_progress=partial(on_progress, "reading"), **options)
+                process.wait()
+            if process.index:
+                return
+            report = audit(source, on_progress=partial(on_progress, "reading"), **options)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"Interrupted: what was read is kept in {target}; the same command goes on from there.") from None
+    page, *_ = report.save(target)
     if not quiet:
         from rich.console import Console
         Console().print(report.table())
-    typer.echo(target if quiet else f"Report: {target / 'report.csv'} and report.json")
+    typer.echo(target if quiet else f"To look at: {page}; beside it audit.csv, audit.parquet and audit.json")
 
 
 app.add_typer(commands.probe, name="probe")
@@ -205,13 +224,6 @@ def _brief(prompt: str, style: str, avoid: list[str] | None, period: str, name_s
 
 def _folder(name: str) -> Path:
     return Path("outputs") / f"{name}-{time.strftime('%Y-%m-%d-%H%M%S')}"
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"Cannot write into {folder}: {error.strerror}; choose another folder with --out.") from None
 
 
 def _list(titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from os.path import commonpath, relpath
 from pathlib import Path
@@ -13,38 +14,68 @@ from rich.table import Table
 from rich.text import Text
 
 from probes.atomic import replacing, write_text
+from probes.ledger import Entry
 from probes.plain import plain
 
 COLUMNS = (
-    "image", "seed", "variant", "style_target", "style_probability", "style_top", "style_log_odds", "year", "year_low", "year_high",
-    "year_error", "content", "verdict_style", "verdict_style_probability", "verdict_log_odds", "verdict_year", "verdict_severity", "kept",
-    "reason", "error",
+    "image", "seed", "variant", "group", "prompt", "style_target", "style_probability", "style_top", "style_log_odds", "year", "year_low",
+    "year_high", "period_low", "period_high", "year_error", "content", "scene", "figures", "indoor", "made_by_model", "artifacts",
+    "artifact_kind", "artifact_where", "domain_percentile", "verdict_style", "verdict_style_probability", "verdict_log_odds",
+    "verdict_year", "verdict_severity", "kept", "saturation", "contrast", "high_frequency", "baseline", "saturation_drift",
+    "contrast_drift", "high_frequency_drift", "guide_gain", "verdict_gain", "duplicate_of", "duplicate_bits", "width", "height", "sha256",
+    "notes", "reason", "error",
 )  # fmt: skip
-TEXT = {"image", "variant", "style_target", "style_top", "verdict_style", "reason", "error"}
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
+TEXT = {
+    "image", "variant", "group", "prompt", "style_target", "style_top", "scene", "artifact_kind", "artifact_where", "verdict_style",
+    "baseline", "duplicate_of", "sha256", "notes", "reason", "error",
+}  # fmt: skip
+WHOLE = {"seed": "Int64", "kept": "boolean", "duplicate_bits": "Int64", "width": "Int64", "height": "Int64"}
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 @dataclass(frozen=True)
 class Report:
-    """`rows` has `COLUMNS`; rows of images that could not be read have an `error` and nothing else.
+    """`rows` has `COLUMNS`, and after them people's ratings where a table had some; rows of images that could not be read have an `error`.
 
     Probabilities are in [0, 1], log-odds natural, years in years; `style_probability` and `verdict_style_probability` are of the
     intended styles (summed), or of the top one where none was intended. `kept`: the verdict's first style is an intended one.
+    `pictures`: numbers of rows -> their thumbnails and maps, where they were kept.
     """
 
     rows: pd.DataFrame
     summary: dict = field(default_factory=dict)
+    pictures: Callable[[Sequence[int]], Iterable[Entry]] | None = field(default=None, repr=False, compare=False)
 
     @classmethod
-    def of(cls, rows: list[dict], summary: dict) -> "Report":
+    def of(cls, rows: list[dict], summary: dict, pictures: Callable[[Sequence[int]], Iterable[Entry]] | None = None) -> "Report":
         """A report from dicts; missing entries stay empty."""
-        frame = pd.DataFrame(rows, columns=list(COLUMNS))
+        rated = dict.fromkeys(name for row in rows for name in row if name.split("_")[0] in ("rating", "human"))
+        said = [row | {"notes": "; ".join(row.get("notes") or ())} for row in rows]
+        frame = pd.DataFrame(said, columns=[*COLUMNS, *rated])
         for name in COLUMNS:
             if name in TEXT:
                 frame[name] = frame[name].astype(object).where(frame[name].notna(), "")
             else:
-                frame[name] = frame[name].astype({"seed": "Int64", "kept": "boolean"}.get(name, "float64"))
-        return cls(frame, summary)
+                frame[name] = frame[name].astype(WHOLE.get(name, "float64"))
+        return cls(frame, summary, pictures)
+
+    def save(self, folder: str | Path) -> list[Path]:
+        """Write audit.csv, audit.parquet, audit.json and audit.html into a folder; returns where they are."""
+        paths = [Path(folder) / f"audit.{kind}" for kind in ("html", "csv", "parquet", "json")]
+        for path, write in zip(paths, (self.to_html, self.to_csv, self.to_parquet, self.to_json), strict=True):
+            write(path)
+        return paths
+
+    def to_html(self, path: str | Path) -> None:
+        """Write one page that holds its own pictures and loads nothing; see probes/gallery.py."""
+        from probes.gallery import page
+
+        write_text(path, page(self))
+
+    def to_parquet(self, path: str | Path) -> None:
+        """Write the rows as Parquet, with their types."""
+        with replacing(path) as temporary:
+            self.rows.to_parquet(temporary, index=False)
 
     def to_csv(self, path: str | Path) -> None:
         """Write the rows as CSV; text that a spreadsheet would run as a formula gets an apostrophe in front."""

@@ -62,7 +62,7 @@ def test_json_is_strict_and_whole(tmp_path):
 
 def test_the_table_shows_readings_and_reasons():
     text = shown(Report.of(ROWS, {"sentences": ["baroque: kept in 1 of 1."]}))
-    for part in ("probability of baroque", "0.91", "1690", "0.88", "yes", "Not read: @not an image", "kept in 1 of 1."):
+    for part in ("probability of baroque", "0.91", "1690", "0.88", "yes", "Not read: =cmd", "@not an image", "kept in 1 of 1."):
         assert part in text
     assert "content" not in text  # nothing was asked of it
 

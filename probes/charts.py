@@ -1,0 +1,109 @@
+"""Histograms and scatter plots as plain geometry, in the pixels of an SVG that a template draws; no text is made into markup here."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import floor, isfinite, log10
+
+WIDTH, HEIGHT = 320, 150
+LEFT, RIGHT, TOP, BOTTOM = 34, 8, 8, 22
+
+
+@dataclass(frozen=True)
+class Bar:
+    x: float
+    y: float
+    width: float
+    height: float
+    series: int
+    said: str
+
+
+@dataclass(frozen=True)
+class Dot:
+    x: float
+    y: float
+    row: int
+    kind: str
+    said: str
+
+
+@dataclass(frozen=True)
+class Chart:
+    """`ticks` below and `steps` at the left are (pixel, label); `names` are the series; `width` and `height` the view box."""
+
+    title: str
+    about: str
+    ticks: tuple[tuple[float, str], ...]
+    steps: tuple[tuple[float, str], ...]
+    bars: tuple[Bar, ...] = ()
+    dots: tuple[Dot, ...] = ()
+    names: tuple[str, ...] = ()
+    reliability: str = ""
+    width: int = WIDTH
+    height: int = HEIGHT
+    line: tuple[float, float, float, float] | None = None
+
+
+def histogram(title: str, series: dict[str, Sequence[float]], about: str = "", reliability: str = "",
+              span: tuple[float, float] | None = None, bins: int = 20) -> Chart | None:  # fmt: skip
+    """Counts of each series' values side by side in equal bins; None where there is no value."""
+    finite = {name: [value for value in values if isfinite(value)] for name, values in series.items()}
+    found = {name: kept for name, kept in finite.items() if kept}
+    if not found:
+        return None
+    values = [value for kept in found.values() for value in kept]
+    low, high = span or round_span(min(values), max(values))
+    step = (high - low) / bins
+    counts = {name: [0] * bins for name in found}
+    for name, kept in found.items():
+        for value in kept:
+            counts[name][min(max(int((value - low) / step), 0), bins - 1)] += 1
+    most = max(max(some) for some in counts.values())
+    wide, tall = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
+    slot, each = wide / bins, wide / bins / len(found)
+    bars = []
+    for number, (name, some) in enumerate(counts.items()):
+        for k, count in enumerate(some):
+            if count:
+                tip = f"{name + ': ' if len(found) > 1 else ''}{count} between {label(low + k * step)} and {label(low + (k + 1) * step)}"
+                high_as = tall * count / most
+                bars.append(Bar(LEFT + k * slot + number * each, TOP + tall - high_as, max(each - 0.8, 0.6), high_as, number, tip))
+    ticks = tuple((LEFT + wide * share, label(low + share * (high - low))) for share in (0, 0.25, 0.5, 0.75, 1))
+    return Chart(title, about, ticks, ((TOP, str(most)), (TOP + tall, "0")), tuple(bars), names=tuple(found), reliability=reliability)
+
+
+def scatter(title: str, points: Sequence[tuple[float, float, int, str, str]], about: str = "", reliability: str = "") -> Chart | None:
+    """Points (x, y, row, kind, said) on axes of one scale, with the line where both agree; None where there is none."""
+    kept = [point for point in points if isfinite(point[0]) and isfinite(point[1])]
+    if not kept:
+        return None
+    low, high = round_span(min(min(point[:2]) for point in kept), max(max(point[:2]) for point in kept))
+    width, height = 460, 320
+    wide, tall = width - LEFT - 10 - RIGHT, height - TOP - BOTTOM
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        return LEFT + 10 + wide * (x - low) / (high - low), TOP + tall * (1 - (y - low) / (high - low))
+
+    dots = tuple(Dot(*at(x, y), row, kind, said) for x, y, row, kind, said in kept)
+    places = [low + share * (high - low) for share in (0, 0.25, 0.5, 0.75, 1)]
+    ticks = tuple((at(place, low)[0], label(place)) for place in places)
+    steps = tuple((at(low, place)[1], label(place)) for place in places)
+    line = (*at(low, low), *at(high, high))
+    return Chart(title, about, ticks, steps, dots=dots, reliability=reliability, width=width, height=height, line=line)
+
+
+def round_span(low: float, high: float) -> tuple[float, float]:
+    """A span around both ends whose quarters are short numbers."""
+    if high <= low:
+        low, high = low - 0.5 * max(abs(low), 1e-3), high + 0.5 * max(abs(high), 1e-3)
+    unit = 10 ** floor(log10((high - low) / 4))
+    for step in (unit, 2 * unit, 2.5 * unit, 5 * unit, 10 * unit, 20 * unit):
+        first = floor(low / step) * step
+        if first + 4 * step >= high - 1e-12:
+            return first, first + 4 * step
+    return low, high
+
+
+def label(value: float) -> str:
+    """At most four digits."""
+    return f"{value:.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.2g}" if abs(value) < 1 else f"{value:.1f}"

@@ -1,0 +1,103 @@
+"""What there is to audit: pictures of folders, globs, tar shards, tables and runs, as a list of items that are opened one by one."""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pandas as pd
+from torch import Tensor
+
+from probes import image, tars
+from probes.errors import UserError
+from probes.intention import Intention
+from probes.item import COLUMNS, RATED, Item, told
+from probes.lineage import Lineage
+from probes.paths import printable, typed
+
+TABLES = (".csv", ".parquet")
+
+
+def items(images: Tensor | str | Path | Sequence[str | Path | Tensor]) -> tuple[list[Item], list[Lineage]]:
+    """Items in order, and the lineages of what steered them where a run's record says so.
+
+    A folder may hold a `metadata.csv` (as Hugging Face's imagefolder does) or a run's `record.json`; tars are webdataset shards; a table
+    names files relative to itself. UserError where there is nothing.
+    """
+    if isinstance(images, Tensor) or (not isinstance(images, str | Path) and any(isinstance(entry, Tensor) for entry in images)):
+        return [Item(f"image {number}", picture) for number, picture in enumerate(images)], []
+    if not isinstance(images, str | Path):
+        return [item for entry in images for item in _entry(Path(entry))], []
+    path = typed(images)
+    if path.name == "record.json" and path.is_file():
+        return _pictures(path.parent), _steered(path)
+    if path.is_dir():
+        return _folder(path)
+    if path.suffix in TABLES and path.is_file():
+        return _table(path), []
+    if path.suffix == ".tar" and (shards := [path] if path.is_file() else sorted(path.parent.glob(path.name))):
+        return [item for shard in shards for item in tars.members(shard)], []
+    if path.name.lower().endswith((".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")):
+        raise UserError(f"{path} is compressed, so that no picture in it can be reached directly; unpack it to a .tar.")
+    return [Item(printable(file), file) for file in image.find(path)], []
+
+
+def _entry(path: Path) -> list[Item]:
+    return tars.members(path) if path.suffix == ".tar" else [Item(printable(path), path)]
+
+
+def _folder(folder: Path) -> tuple[list[Item], list[Lineage]]:
+    record = folder / "record.json"
+    steered = _steered(record) if record.is_file() else []
+    shards = [] if record.is_file() else sorted(folder.glob("*.tar"))
+    if shards and not any(file.suffix.lower() in image.SUFFIXES for file in folder.iterdir()):
+        return [item for shard in shards for item in tars.members(shard)], steered
+    files = _pictures(folder) if record.is_file() else [Item(printable(file), file) for file in image.find(folder)]
+    table = next((folder / f"metadata{suffix}" for suffix in TABLES if (folder / f"metadata{suffix}").is_file()), None)
+    if table is None:
+        return files, steered
+    said = {item.source: item for item in _table(table)}
+    return [said.get(item.source, item) for item in files], steered
+
+
+def _pictures(folder: Path) -> list[Item]:
+    """A run's pictures: its contact sheets are none."""
+    return [Item(printable(file), file) for file in image.find(folder) if file.name != "sheet.png"]
+
+
+def _steered(path: Path) -> list[Lineage]:
+    """The lineages of everything that steered or tuned the run, which is all that its record names but the verdict."""
+    try:
+        lineages = json.loads(path.read_text(encoding="utf-8")).get("lineages") or {}
+        fields = Lineage.__dataclass_fields__
+        return [Lineage(**{name: str(value) for name, value in said.items() if name in fields})
+                for role, said in lineages.items() if role != "verdict"]  # fmt: skip
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise UserError(f"The record {path} cannot be read ({error}), so that nobody knows what steered; move it away to go on.") from None
+
+
+def _table(path: Path) -> list[Item]:
+    try:
+        frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as a table: {str(error).splitlines()[0]}.") from None
+    names = {str(name).lower(): name for name in frame.columns}
+    known = {key: next((names[name] for name in called if name in names), None) for key, called in COLUMNS.items()}
+    if known["file"] is None:
+        raise UserError(f"{path} has no column that names files; call it file_name.")
+    if not len(frame):
+        raise UserError(f"{path} names no files.")
+    rated = [name for name in names if name.split("_")[0] in RATED]
+    rows = frame.astype(object).where(frame.notna(), "").to_dict("records")
+    return [_row(path.parent, {key: str(row[name]) for key, name in known.items() if name}, {name: row[names[name]] for name in rated})
+            for row in rows]  # fmt: skip
+
+
+def _row(folder: Path, said: dict[str, str], ratings: dict) -> Item:
+    file = folder / said.pop("file")
+    return Item(printable(file), file, *told(said, ratings))
+
+
+def merged(found: Iterable[Item], given: Sequence[Intention]) -> list[Intention | None]:
+    """What each was meant to be: as the caller says, and where that is silent, as the table does; None leaves it to the file."""
+    both = [said.or_else(item.intention) if item.intention else said for item, said in zip(found, given, strict=True)]
+    return [intention if intention != Intention() else None for intention in both]

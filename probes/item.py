@@ -1,0 +1,58 @@
+"""A picture that is to be audited: where its bytes are, and what a table, a tar or a run says of it."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import Tensor
+
+from probes.errors import UserError
+from probes.intention import Intention
+from probes.paths import printable
+
+COLUMNS = {  # what a table's columns are called: ours first, then the names that other tools give them
+    "file": ("file_name", "image", "path", "file", "filename"),
+    "style": ("style", "intended_style", "style_target"),
+    "period": ("period", "intended_period", "year"),
+    "prompt": ("prompt", "subject", "caption", "text"),
+    "group": ("group", "generator", "model", "strategy", "artist"),
+    "variant": ("variant",),
+    "seed": ("seed",),
+}
+RATED = ("rating", "human")
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One picture: `name` as it is shown, where its bytes are, and what was said of it outside the file.
+
+    `source`: a file, a tensor (3, h, w), or a tar with `offset` and `size` of the member. `intention` is None where nothing was said.
+    `cells` has group, seed, variant, ratings (`rating`, `rating_*`, `human_*`) and notes.
+    """
+
+    name: str
+    source: Path | Tensor
+    intention: Intention | None = None
+    cells: dict = field(default_factory=dict)
+    offset: int = 0
+    size: int = -1
+
+    def read(self) -> bytes:
+        """The file's bytes; UserError where there is none."""
+        try:
+            with self.source.open("rb") as file:
+                file.seek(self.offset)
+                return file.read(self.size)
+        except FileNotFoundError:
+            raise UserError("there is no such file") from None
+        except (OSError, ValueError) as error:
+            raise UserError(f"it cannot be read: {getattr(error, 'strerror', None) or error}") from None
+
+
+def told(said: dict[str, str], ratings: dict) -> tuple[Intention | None, dict]:
+    """Intention and cells from what is said of a picture, by the keys of COLUMNS, and from what people gave it."""
+    intention, notes = Intention.stated(said)
+    cells = {name: printable(said[name]) for name in ("group", "variant") if said.get(name)}
+    seed = said.get("seed", "").removesuffix(".0")
+    cells |= {"seed": int(seed)} if seed.isdecimal() and len(seed) < 19 else {}
+    cells |= {"notes": notes} if notes else {}
+    return intention if intention != Intention() else None, cells | {name: value for name, value in ratings.items() if value != ""}

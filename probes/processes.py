@@ -1,0 +1,33 @@
+"""Which share of the work is this process's, where `accelerate launch` or `torchrun` started several."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class Process:
+    """Number `index` of `count` processes, and the device that it has for itself; `wait` returns when all have come to it."""
+
+    index: int
+    count: int
+    device: str
+    wait: Callable[[], None]
+
+
+def joined(device: str = "auto") -> Process:
+    """This process among those that were launched together, by their environment; alone where there is one.
+
+    `device` auto and cuda become a GPU of its own each, anything else stays. Processes on CPUs talk over gloo.
+    """
+    cuda = device in ("auto", "cuda") and torch.cuda.is_available()
+    plain = "cuda" if cuda else "cpu" if device == "auto" else device
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        return Process(0, 1, plain, lambda: None)
+    from accelerate import PartialState
+
+    state = PartialState(cpu=not cuda)
+    own = f"cuda:{state.local_process_index}" if cuda else plain
+    return Process(state.process_index, state.num_processes, own, state.wait_for_everyone)
