@@ -13,7 +13,8 @@ ARXIV = re.compile(r"arXiv:(\d{4}\.\d{5})")
 
 @dataclass(frozen=True)
 class Entry:
-    """A source. Title and authors are empty where they could not be looked up; `others`: more authors than are named; `read`: the rule was checked against the paper or its authors' code."""
+    """A source. Title and authors are empty where they could not be looked up; `others`: there are more authors than those named;
+    `read`: what is implemented here was checked against the paper or its authors' code."""
 
     key: str
     title: str
@@ -100,7 +101,9 @@ def bibtex(record: Record) -> str:
 def entry(source: str) -> str:
     """The BibTeX of an arXiv id, or of a key of SOURCES; of an id that is not listed, what is known of it."""
     known = SOURCES.get(source)
-    lines = {"title": known.title and f"{{{known.title}}}", "author": " and ".join((*known.authors, *["others"] * known.others))} if known else {}
+    lines = {}
+    if known:
+        lines = {"title": known.title and f"{{{known.title}}}", "author": " and ".join((*known.authors, *["others"] * known.others))}
     if re.fullmatch(r"\d{4}\.\d{5}", source):
         lines |= {"eprint": source, "archivePrefix": "arXiv", "url": f"https://arxiv.org/abs/{source}"}
     if known:
