@@ -19,7 +19,7 @@ def histograms(rows: Sequence[dict], labels: dict[str, str], trust: dict[str, st
         charts.histogram("Years off", values("year_error"), "distance to the intended span", trust.get("period", "")),
         charts.histogram("Content", values("content"), "cosine of picture and prompt", trust.get("content", "")),
         charts.histogram("Artifacts", values("artifacts"), "0 is clean", trust.get("artifacts", ""), unit),
-        charts.histogram("Damage", values("verdict_severity"), "in the verdict's eyes, 0 is clean", trust.get("verdict", ""), unit),
+        charts.histogram("Damage", values("verdict_severity"), "in the verdict's eyes", trust.get("verdict's damage", ""), unit),
         charts.histogram("Made by a model", values("made_by_model"), "it tells collections apart too", trust.get("origin", ""), unit),
         charts.histogram("Drift", values("saturation_drift", "contrast_drift"), "picture minus its counterpart"),
         charts.histogram("Gain in log-odds", values("guide_gain", "verdict_gain"), "picture minus its counterpart"),

@@ -21,11 +21,11 @@ NUMBERS = {  # column: what it is called, decimals, whose reliability it has
     "style_log_odds": ("guide log-odds", 2, "style"),
     "verdict_log_odds": ("verdict log-odds", 2, "verdict"),
     "year": ("year", 0, "period"),
-    "verdict_year": ("verdict year", 0, "verdict"),
+    "verdict_year": ("verdict year", 0, "verdict's year"),
     "year_error": ("years off", 0, "period"),
     "content": ("content", 2, "content"),
     "artifacts": ("artifacts", 2, "artifacts"),
-    "verdict_severity": ("damage", 2, "verdict"),
+    "verdict_severity": ("damage", 2, "verdict's damage"),
     "made_by_model": ("made by a model", 2, "origin"),
     "domain_percentile": ("distance percentile", 0, "domain"),
     "figures": ("figures", 2, "figures"),
@@ -112,10 +112,10 @@ def _names(rows: Sequence[dict]) -> list[str]:
 
 
 def _reliability(summary: dict) -> dict[str, str]:
-    judge = summary.get("judge")
+    about = dict((summary.get("judge") or {}).get("reliability", {}))
     recalls = {target: said["verdict_recall_on_real_paintings"] for target, said in summary.get("styles", {}).items()}
-    known = ", ".join(f"{target} {recall:.0%}" for target, recall in recalls.items() if recall is not None)
-    about = {"verdict": f"of real paintings the verdict recognises: {known}" if known else NOT_SAID} if judge else {}
+    if known := ", ".join(f"{recall:.0%} of {target}" for target, recall in recalls.items() if recall is not None):
+        about["verdict"] = "; ".join(filter(None, (about.get("verdict"), f"of real paintings it recognises {known}")))
     return summary.get("unasked_reliability", {}) | summary.get("reliability", {}) | about | {"people": "said by people"}
 
 

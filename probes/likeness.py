@@ -51,17 +51,27 @@ def _near(rows: list[dict], hashes: list[str | None]) -> None:
             if (original := first.setdefault(hashes[k], k)) != k:
                 rows[k] |= {"duplicate_of": rows[original]["image"], "duplicate_bits": 0}
         return
+    seeds = [(row.get("seed"), row.get("prompt"), row.get("variant")) for row in (rows[k] for k in at)]
     bits = np.unpackbits(np.array([list(bytes.fromhex(hashes[k])) for k in at], np.uint8).reshape(len(at), 32), axis=1).astype(np.float32)
     for start in range(0, len(at), ROWS):
         block = bits[start : start + ROWS]
         apart = block.sum(1, keepdims=True) + bits[: start + ROWS].sum(1) - 2 * block @ bits[: start + ROWS].T
         later = np.arange(apart.shape[1]) >= np.arange(start, start + len(block))[:, None]
-        apart[later] = np.inf
+        apart[later | _counterparts(seeds[start : start + ROWS], seeds[: start + ROWS])] = np.inf
         for k in range(len(block)):
             if start + k and apart[k].min() <= NEAR:
                 original = rows[at[int(apart[k].argmin())]]
                 row = rows[at[start + k]]
                 row |= {"duplicate_of": original.get("duplicate_of") or original["image"], "duplicate_bits": int(apart[k].min())}
+
+
+def _counterparts(some: list[tuple], others: list[tuple]) -> np.ndarray:
+    """Which pairs are two variants of one seed and prompt: those are alike on purpose."""
+    codes = {seed: k for k, seed in enumerate(dict.fromkeys(seed[:2] for seed in others))}
+    variants = {seed: k for k, seed in enumerate(dict.fromkeys(seed[2] for seed in others))}
+    (a, u), (b, v) = (np.array([(codes[s[:2]], variants[s[2]]) for s in side]).reshape(-1, 2).T for side in (some, others))
+    seeded = np.array([seed[0] is not None for seed in some], bool)
+    return (a[:, None] == b) & (u[:, None] != v) & seeded[:, None]
 
 
 def _diversity(total: np.ndarray, count: int) -> dict:

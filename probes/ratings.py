@@ -49,20 +49,20 @@ def calibration(probabilities: Sequence[float], right: Sequence[float], bins: in
 def rate(successes: Sequence[bool], clusters: Sequence[object]) -> tuple[float, float | None, float | None]:
     """A rate and its 95 % interval that holds pictures of one cluster (a prompt) together.
 
-    Student's t on the cluster-robust standard error, cut to [0, 1]; None where there are fewer than two clusters or they do not differ.
-    Where every picture is a cluster: Wilson's interval, which is also one for 0 of n.
+    Student's t on the cluster-robust standard error, cut to [0, 1]; None where there are fewer than two clusters. Where every picture is
+    a cluster, or the clusters do not differ: Wilson's interval for as many trials as clusters, which is one also for 0 of n.
     """
     values, groups = np.asarray(successes, float), {cluster: k for k, cluster in enumerate(dict.fromkeys(clusters))}
     at, mean, count = [groups[cluster] for cluster in clusters], float(values.mean()), len(groups)
-    if count == len(values):
-        z = float(normal.ppf(0.975))
-        middle, half = mean + z * z / 2 / count, z * sqrt(mean * (1 - mean) / count + z * z / 4 / count**2)
-        return mean, max((middle - half) / (1 + z * z / count), 0.0), min((middle + half) / (1 + z * z / count), 1.0)
     if count < 2:
         return mean, None, None
     residuals = np.bincount(at, values - mean)
     half = float(student.ppf(0.975, count - 1)) * sqrt(count / (count - 1) * float(residuals @ residuals)) / len(values)
-    return (mean, max(mean - half, 0.0), min(mean + half, 1.0)) if half > 0 else (mean, None, None)
+    if count < len(values) and half > 1e-9:
+        return mean, max(mean - half, 0.0), min(mean + half, 1.0)
+    z = float(normal.ppf(0.975))
+    middle, half = mean + z * z / 2 / count, z * sqrt(mean * (1 - mean) / count + z * z / 4 / count**2)
+    return mean, max((middle - half) / (1 + z * z / count), 0.0), min((middle + half) / (1 + z * z / count), 1.0)
 
 
 def agreed(pairs: Sequence[tuple[str, str]]) -> float | None:

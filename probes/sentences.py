@@ -19,7 +19,8 @@ def sentences(found: dict) -> Iterator[str]:
     if found["mean_year_error"] is not None:
         yield f"Period: off by {found['mean_year_error']:.0f} years on average."
     if found["duplicates"]:
-        yield f"{found['duplicates']} images repeat an earlier one, or nearly; their rows say which."
+        many = f"{found['duplicates']} images repeat" if found["duplicates"] > 1 else "1 image repeats"
+        yield f"{many} an earlier one, or nearly; the rows say which."
     yield from _baseline(found["baseline"])
     for name, said in found["ratings"].items():
         yield from _rated(name, said)

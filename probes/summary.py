@@ -22,7 +22,7 @@ def summarise(rows: list[dict], encoder: Encoder, judge: Judge | None, reliabili
         "images": len(rows),
         "read": len(read),
         "encoder": {"source": encoder.source, "weights": encoder.fingerprint, "steered": steered},
-        "judge": {"name": judge.name, "weights": judge.lineage.weights} if judge else None,
+        "judge": {"name": judge.name, "weights": judge.lineage.weights, "reliability": _trusted(judge)} if judge else None,
         "styles": {target: _style(target, [row for row in read if row["style_target"] == target], judge) for target in targets},
         "groups": {name: _groups(read, name) for name in GROUPS},
         "confusion": _confusion(read),
@@ -43,6 +43,20 @@ def mean(rows: list[dict], name: str) -> float | None:
     """Mean of what is there; None where nothing is."""
     values = [row[name] for row in rows if row.get(name) is not None and not isnan(row[name])]
     return sum(values) / len(values) if values else None
+
+
+def _trusted(judge: Judge) -> dict[str, str]:
+    """What the judge's card says of each of its readings, in a sentence."""
+    found, measured = {}, judge.card.get("metrics", {})
+    if "balanced_accuracy" in (style := measured.get("style", {})):
+        over = f"{len(judge.labels)} styles on {style['images']} paintings by {style['artists']} unseen artists"
+        found["verdict"] = f"balanced accuracy {style['balanced_accuracy']:.2f} over {over}"
+    if "mae" in (year := measured.get("year", {})):
+        on = f"{year['images']} dated paintings by {year['artists']} unseen artists"
+        found["verdict's year"] = f"mean error {year['mae']:.0f} years on {on} (guessing the median errs {year['mae_of_median']:.0f})"
+    if "spearman" in (severity := measured.get("severity", {})):
+        found["verdict's damage"] = f"rank correlation {severity['spearman']:.2f} with planted damage on {severity['images']} paintings"
+    return found
 
 
 def _kept(rows: list[dict]) -> dict:

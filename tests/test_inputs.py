@@ -4,6 +4,7 @@ import io
 import json
 import tarfile
 
+import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
@@ -138,3 +139,20 @@ def test_near_duplicates_name_the_first_of_them():
     rows, _ = marked([entry("a", 0, "1"), entry("b", far, "2"), entry("c", 7, "3"), entry("d", far, "2"), entry("e", 15, "4")])
     assert [found.get("duplicate_of") for found in rows] == [None, None, "a", "b", "a"]
     assert [found.get("duplicate_bits") for found in rows] == [None, None, 3, 0, 1]
+
+
+def test_variants_of_one_seed_are_no_duplicates_of_each_other():
+    def entry(name, **cells):
+        return Entry(name, {"image": name, "fingerprint": "0" * 64, "contrast": 0.2, "sha256": name, "style_target": "", **cells})
+
+    guided, unguided = ({"seed": 3, "prompt": "a", "variant": variant} for variant in ("guided", "unguided"))
+    rows, _ = marked([entry("a", **unguided), entry("b", **guided), entry("c", **guided), entry("d")])
+    assert [found.get("duplicate_of") for found in rows] == [None, None, "b", "a"]
+
+
+def test_diversity_is_the_mean_distance_of_all_pairs():
+    features = np.random.default_rng(0).normal(size=(7, 5)).astype(np.float16)
+    entries = [Entry(str(k), row("", sha256=str(k), style_target="x"), features=one.tobytes()) for k, one in enumerate(features)]
+    unit = features.astype(float) / np.linalg.norm(features.astype(float), axis=1, keepdims=True)
+    pairs = (1 - unit @ unit.T)[np.triu_indices(7, 1)]
+    assert marked(entries)[1]["x"]["mean_distance"] == pytest.approx(pairs.mean())

@@ -103,7 +103,7 @@
     const readings = make("div", "scroll");
     readings.append(table);
     body.append(shot(row), readings);
-    box.replaceChildren(heading, make("div", "quiet", word("error", row) || word("reason", row)), body, buttons);
+    box.replaceChildren(buttons, heading, make("div", "quiet", word("error", row) || word("reason", row)), body);
     if (!box.open) box.showModal();
     buttons.lastChild.focus();
   }
