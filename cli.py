@@ -36,6 +36,9 @@ Prompt = Annotated[str, typer.Option(help="The subject: 'still life with lemons'
 Style = Annotated[str, typer.Option(help="A style or a mixture: baroque, or baroque:.7,ukiyo-e:.3. `guide styles` lists them.")]
 Avoid = Annotated[list[str] | None, typer.Option(help="A style to stay away from; may be given several times.")]
 Period = Annotated[str, typer.Option(help="A year or a span of years: 1650 or 1600-1725.")]
+Scene = Annotated[str, typer.Option(help="portrait, landscape, still-life, religious, genre-painting, cityscape, illustration; figures, "
+                                         "no-figures, indoor, outdoor.")]
+Origin = Annotated[str, typer.Option(help="Read as made by a person or a model.")]
 Seeds = Annotated[str, typer.Option(help="One picture each, unguided and guided: 0-7 or 3,5,9.")]
 Model = Annotated[str, typer.Option(help="embedded, another of `guide models`, a diffusers folder or a hub id.")]
 Strength = Annotated[float | None, typer.Option(help="How hard to steer: 0 not at all, 1 a fifth of classifier-free guidance. "
@@ -52,8 +55,8 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only where the
 
 
 @app.command()
-def generate(prompt: Prompt = "", style: Style = "", avoid: Avoid = None, period: Period = "", seeds: Seeds = "0-3",
-             model: Model = "embedded",
+def generate(prompt: Prompt = "", style: Style = "", avoid: Avoid = None, period: Period = "", scene: Scene = "", origin: Origin = "",
+             seeds: Seeds = "0-3", model: Model = "embedded",
              strategy: Annotated[str, typer.Option(help="How to steer; `guide strategies` lists them.")] = "clean-image",
              strength: Strength = None, steps: Steps = None, size: Size = "", guidance_scale: Scale = None, encoder: Encoder = "embedded",
              judge: Judge = "verdict", device: Device = "auto", dtype: Dtype = "auto", name_style: Name = True,
@@ -63,9 +66,9 @@ def generate(prompt: Prompt = "", style: Style = "", avoid: Avoid = None, period
              quiet: Quiet = False) -> None:
     """Make pictures, unguided and guided at the same seeds, and say how well they keep style and period."""
     from guide.brief import parse_seeds, parse_size
-    brief = _brief(prompt, style, avoid, period, name_style)
-    if not (brief.prompt or brief.styles or brief.period):
-        raise UserError("Nothing is asked for; name a --style, a --prompt or a --period.")
+    brief = _brief(prompt, style, avoid, period, name_style, scene, origin)
+    if not (brief.prompt or brief.styles or brief.period or brief.scene):
+        raise UserError("Nothing is asked for; name a --style, a --prompt, a --period or a --scene.")
     chosen, pixels = parse_seeds(seeds), parse_size(size) if size else None
     folder = typed(out or _folder(brief.slug()))
     from guide.run import Request, generate
@@ -180,9 +183,17 @@ def models() -> None:
 
 @app.command()
 def strategies() -> None:
-    """List the strategies in configs/strategies."""
-    from guide.strategies import presets
-    _list(("strategy", "about", "cost"), [(key, preset.about, preset.cost) for key, preset in presets().items()])
+    """List the strategies in configs/strategies: what they do, their papers, what they need and what they cost."""
+    from guide.strategies.listing import COLUMNS, listing
+    _list(COLUMNS, listing())
+
+
+@app.command()
+def cite(run: Annotated[Path, typer.Argument(help="The folder of a run of `guide generate` or `guide compare`.")]) -> None:
+    """Print BibTeX for what a run used; sources that nobody here has read are marked."""
+    from guide import record
+    from guide.cite import bibtex
+    typer.echo(bibtex(record.read(typed(run))))
 
 
 @app.command()
@@ -209,8 +220,8 @@ def version() -> None:
         raise UserError("The package is not installed, so that it has no version; install it with pip install -e .") from None
 
 
-def _brief(prompt: str, style: str, avoid: list[str] | None, period: str, name_style: bool):
-    from guide.brief import Brief, parse_avoid, parse_period, parse_styles
+def _brief(prompt: str, style: str, avoid: list[str] | None, period: str, name_style: bool, scene: str = "", origin: str = ""):
+    from guide.brief import Brief, parse_avoid, parse_origin, parse_period, parse_scene, parse_styles
     try:
         prompt.encode("utf-8")
     except UnicodeEncodeError:
@@ -219,7 +230,8 @@ def _brief(prompt: str, style: str, avoid: list[str] | None, period: str, name_s
     both = sorted({key for key, _ in chosen} & set(shunned))
     if both:
         raise UserError(f"The style {both[0]!r} is both asked for and avoided; leave it out of one of them.")
-    return Brief(prompt.strip(), chosen, shunned, parse_period(period) if period else None, name_style)
+    return Brief(prompt.strip(), chosen, shunned, parse_period(period) if period else None, name_style,
+                 parse_scene(scene) if scene else "", parse_origin(origin) if origin else "")
 
 
 def _folder(name: str) -> Path:

@@ -72,7 +72,8 @@ def described(
     """What a picture says of itself: a guide.brief.Brief, the pipeline's settings, seed, strategy; `costs` per picture may follow."""
     return plain({
         "tool": "guide", "prompt": brief.text(), "negative_prompt": brief.negative(), "subject": brief.prompt, "styles": brief.styles,
-        "avoid": brief.avoid, "period": brief.period, "seed": seed, "variant": variant, "strategy": strategy, "strength": strength,
+        "avoid": brief.avoid, "period": brief.period, "scene": brief.scene, "origin": brief.origin, "seed": seed, "variant": variant,
+        "strategy": strategy, "strength": strength,
         "steps": settings.steps, "guidance_scale": settings.guidance_scale, "size": f"{settings.width}x{settings.height}", "model": model,
         "encoder": encoder, **costs,
     })  # fmt: skip

@@ -11,7 +11,7 @@ import cli
 from probes.config import styles
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ("generate", "compare", "audit", "styles", "models", "strategies", "doctor", "version")
+COMMANDS = ("generate", "compare", "audit", "styles", "models", "strategies", "cite", "doctor", "version")
 
 
 def guide(*arguments: str):
