@@ -1,6 +1,6 @@
 """How good heads on real CLIP ViT-L/14@336 features are, beside simple baselines, with artists or prompts held out. No images, no network.
 
-python -m benchmarks.features --data clip-features/ [--repeats 10] [--only style,year,origin,ratings,shots] [--out figures.json]
+python -m benchmarks.features --data clip-features/ [--repeats 10] [--draws 20] [--only style,year,origin,ratings,shots] [--out x.json]
 """
 from __future__ import annotations
 
@@ -210,16 +210,17 @@ def rows_of(done: evaluation.Evaluation, score, baseline: str, resamples: int = 
     return [{key: plain(value) for key, value in row.items()} for row in done.table(score, baseline=baseline, resamples=resamples)]
 
 
-def main(data: Annotated[Path, typer.Option(help="Folder with nga.parquet and ai_pastiche.parquet.")], repeats: int = 10,
+def main(data: Annotated[Path, typer.Option(help="Folder with nga.parquet and ai_pastiche.parquet.")], repeats: int = 10, draws: int = 20,
          only: str = "style,year,origin,ratings,shots", out: Path | None = None):
     nga, made = read(data / "nga.parquet", "artist"), read(data / "ai_pastiche.parquet", "prompt")
     parts = {"style": lambda: style(nga, repeats), "year": lambda: year(nga, repeats), "origin": lambda: origin(nga, made, repeats),
-             "ratings": lambda: ratings(made, repeats), "shots": lambda: shots(nga, 2 * repeats)}
+             "ratings": lambda: ratings(made, repeats), "shots": lambda: shots(nga, draws)}
     figures = {}
     for part in only.split(","):
         began = time.perf_counter()
         figures[part] = parts[part]()
-        print(f"\n{part}: {time.perf_counter() - began:.0f} s, {repeats} repeats")
+        splits = f"{draws} draws" if part == "shots" else f"{repeats} repeats"
+        print(f"\n{part}: {time.perf_counter() - began:.0f} s, {splits}", flush=True)
         show(figures[part])
         if out:
             write_text(out, json.dumps(figures, indent=1) + "\n")
