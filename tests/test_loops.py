@@ -5,6 +5,8 @@ import pytest
 import torch
 from tiny_pipelines import SIDE, Warmth, sd, tiny_autoencoder
 
+from guide import run
+from guide.brief import Brief
 from guide.guided import guided
 from guide.loops import LOOPS, find
 from guide.loops.best_of import BestOf
@@ -264,6 +266,12 @@ def test_what_cannot_be_done_is_said():
         sampler(steps=25)((1,), ReNO())
     with pytest.raises(UserError, match="whole runs"):
         sampler().batch((1,), BestOf())
+
+
+def test_a_run_takes_a_loop_as_it_takes_a_strategy():
+    images, trace, costs = run.sample(sd(), Brief(prompt="a painting"), (1, 2), BestOf(n=2), SHARP, run.Settings(2, 7.5, SIDE, SIDE))
+    assert images.shape == (2, 3, SIDE, SIDE)
+    assert (len(trace), costs["denoiser"]) == (5, 4)
 
 
 def test_best_of_goes_around_a_guided_pipeline_too():
