@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import distributions
 from os.path import commonpath, relpath
 from pathlib import Path
 
@@ -50,8 +51,10 @@ class Report:
     def of(cls, rows: list[dict], summary: dict, pictures: Callable[[Sequence[int]], Iterable[Entry]] | None = None) -> "Report":
         """A report from dicts; missing entries stay empty."""
         rated = dict.fromkeys(name for row in rows for name in row if name.split("_")[0] in ("rating", "human"))
-        said = [row | {"notes": "; ".join(row.get("notes") or ())} for row in rows]
-        frame = pd.DataFrame(said, columns=[*COLUMNS, *rated])
+        # Column by column: a hundred thousand rows are not copied on the way.
+        cells = {name: [row.get(name) for row in rows] for name in (*COLUMNS, *rated)}
+        cells["notes"] = ["; ".join(notes or ()) for notes in cells["notes"]]
+        frame = pd.DataFrame(cells, columns=list(cells), dtype=object)
         for name in COLUMNS:
             if name in TEXT:
                 frame[name] = frame[name].astype(object).where(frame[name].notna(), "")
@@ -60,11 +63,18 @@ class Report:
         return cls(frame, summary, pictures)
 
     def save(self, folder: str | Path) -> list[Path]:
-        """Write audit.csv, audit.parquet, audit.json and audit.html into a folder; returns where they are."""
+        """Write audit.html, audit.csv, audit.parquet and audit.json into a folder; returns where they are.
+
+        The JSON is one object a run: what was read by what, in which versions, and what it comes to; the rows are in the others.
+        """
         paths = [Path(folder) / f"audit.{kind}" for kind in ("html", "csv", "parquet", "json")]
-        for path, write in zip(paths, (self.to_html, self.to_csv, self.to_parquet, self.to_json), strict=True):
+        for path, write in zip(paths, (self.to_html, self.to_csv, self.to_parquet, self._to_json), strict=True):
             write(path)
         return paths
+
+    def _to_json(self, path: Path) -> None:
+        found = plain({"kind": "audit", "versions": versions(), **self.summary})
+        write_text(path, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
 
     def to_html(self, path: str | Path) -> None:
         """Write one page that holds its own pictures and loads nothing; see probes/gallery.py."""
@@ -108,6 +118,12 @@ class Report:
         targets = [target for target in dict.fromkeys(self.rows["style_target"]) if target]
         asked = targets[0] if len(targets) == 1 else "the intended style, or of the one read"
         return Text(f"Read by the encoder, then by the verdict. P: probability of {asked}", "bold")
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that a reading depends on."""
+    names = ("clip-guided-generation", "torch", "open_clip_torch", "pillow", "numpy", "pandas")
+    return {found.name: found.version for name in names for found in distributions(name=name)}
 
 
 def _cells(rows: list[dict]) -> list[tuple[str, bool, list[str]]]:

@@ -3,9 +3,12 @@
 import csv
 import json
 
+import pandas as pd
 import pytest
+import torch
 from rich.console import Console
 
+from probes.audit import audit
 from probes.report import COLUMNS, Report
 
 ROWS = [
@@ -82,3 +85,22 @@ def test_a_long_table_says_what_it_leaves_out():
     text = shown(Report.of([ROWS[0]] * 50, {}), limit=10)
     assert "The first 10 of 50 images" in text
     assert text.count("1690") == 10
+
+
+def test_an_audit_is_saved_as_a_page_two_tables_and_one_object(tmp_path):
+    report = audit(torch.rand(2, 3, 40, 40), judge=None)
+    paths = report.save(tmp_path / "new" / "folder")
+    assert [path.name for path in paths] == ["audit.html", "audit.csv", "audit.parquet", "audit.json"]
+    pd.testing.assert_frame_equal(pd.read_parquet(paths[2]), report.rows, check_dtype=False)
+    said = json.loads(paths[3].read_text(), parse_constant=pytest.fail)
+    assert (said["kind"], said["images"], said["judge"]) == ("audit", 2, None)
+    assert "torch" in said["versions"]
+    assert "rows" not in said
+
+
+def test_notes_and_ratings_have_their_columns(tmp_path):
+    rows = [{"image": "a.png", "notes": ["grey", "turned"], "rating": "4", "seed": 2**62 + 1}, {"image": "b.png", "human_style": "baroque"}]
+    frame = Report.of(rows, {}).rows
+    assert tuple(frame.columns) == (*COLUMNS, "rating", "human_style")
+    assert frame["notes"].tolist() == ["grey; turned", ""]
+    assert frame["seed"][0] == 2**62 + 1
