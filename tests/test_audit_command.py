@@ -1,0 +1,130 @@
+"""`guide audit` as a person uses it: tables, baselines, odd files, interruption, several processes."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+import cli
+from guide import png
+
+ROOT = Path(__file__).resolve().parents[1]
+ODD = "a <u>\n'quoted\" =1+1.png"
+
+
+def paint(path, seed, brighter=0):
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(40, 200, (6, 6, 3)) + brighter
+    Image.fromarray(pixels.astype(np.uint8)).resize((64, 64), Image.Resampling.BICUBIC).save(path)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "new").mkdir()
+    (tmp_path / "old").mkdir()
+    for seed in range(4):
+        paint(tmp_path / "new" / f"{seed}.png", seed, brighter=40)
+        paint(tmp_path / "old" / f"{3 - seed}.png", 3 - seed)
+    return tmp_path
+
+
+def audit(*arguments):
+    return CliRunner().invoke(cli.app, ["audit", *map(str, arguments)])
+
+
+def test_a_table_with_odd_files_and_ratings(folder):
+    (folder / "new" / "1.png").rename(folder / "new" / ODD)
+    (folder / "new" / "2.png").write_bytes(b"")
+    with (folder / "list.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["file_name", "style", "period", "prompt", "rating", "group"])
+        rows.writerows([["new/0.png", "baroque", "1600-1725", "a jug", 3, "=x"], [f"new/{ODD}", "rococo", "1730", "a jug", 5, "y"],
+                        ["new/2.png", "baroque", "", "", 1, "y"], ["new/absent.png", "baroque", "", "", 2, "y"],
+                        ["new/3.png", "baroque", "1650", "a jug", 4, "y"]])  # fmt: skip
+    done = audit("list.csv", "--out", "out")
+    assert done.exit_code == 0, done.output
+    rows = pd.read_parquet(folder / "out" / "audit.parquet")
+    assert rows["style_target"].tolist() == ["baroque", "rococo", "", "", "baroque"]
+    assert [bool(error) for error in rows["error"]] == [False, False, True, True, False]
+    assert rows["rating"].tolist() == ["3", "5", "1", "2", "4"]
+    with (folder / "out" / "audit.csv").open(newline="") as file:
+        assert next(csv.DictReader(file))["group"] == "'=x"
+    said = json.loads((folder / "out" / "audit.json").read_text())
+    assert said["ratings"]["rating"]["rated"] == 3
+    assert "<u>" not in (folder / "out" / "audit.html").read_text(encoding="utf-8").split("<main>")[1].split("<dialog")[0]
+
+
+def test_a_baseline_is_paired_by_name(folder):
+    done = audit("new", "--style", "baroque", "--baseline", "old", "--out", "out")
+    assert done.exit_code == 0, done.output
+    rows = pd.read_parquet(folder / "out" / "audit.parquet")
+    assert [Path(name).name for name in rows["baseline"]] == ["0.png", "1.png", "2.png", "3.png"]
+    assert (rows["saturation_drift"] < 0).all()  # as bright a step on every channel leaves less of a colour
+    assert rows["contrast_drift"].abs().max() < 1e-3
+    assert rows["guide_gain"].notna().all()
+    assert "4 counterparts" in " ".join(done.output.split())
+
+
+def test_globs_and_quiet(folder):
+    done = audit("new/[01].png", "-q")
+    assert done.exit_code == 0, done.output
+    assert done.stdout.strip() == str(Path("outputs") / "audit--01-.png")
+    assert len(pd.read_parquet(folder / done.stdout.strip() / "audit.parquet")) == 2
+
+
+def test_a_verdict_refuses_a_run_that_its_family_steered(folder):
+    from probes import judge
+    lineage = vars(judge.load("verdict").lineage)
+    (folder / "new" / "record.json").write_text(json.dumps({"lineages": {"referee": lineage}}))
+    done = audit("new", "--out", "out")
+    assert done.exit_code == 2
+    assert "share their weights" in " ".join(done.stderr.split())
+    assert not (folder / "out").exists()
+
+
+def test_what_was_read_before_an_interruption_is_said_to_be_kept(folder, monkeypatch):
+    from probes import audit as audits
+    from probes.reading import Reading
+    whole = Reading.entries
+
+    def interrupted(reading, group):
+        if group and group[0].row["image"].endswith("2.png"):
+            raise KeyboardInterrupt
+        return whole(reading, group)
+
+    monkeypatch.setattr(audits, "BLOCK", 2)
+    monkeypatch.setattr(Reading, "entries", interrupted)
+    done = audit("new", "--out", "out")
+    assert done.exit_code == 130
+    assert "goes on from there" in done.stderr
+    assert len(list((folder / "out" / "parts").iterdir())) == 1
+
+
+def test_what_a_picture_says_of_itself_counts(folder):
+    png.save(Image.open(folder / "new" / "0.png"), folder / "new" / "0.png", {"subject": "lemons", "styles": [["baroque", 1]], "seed": 9})
+    assert audit("new/0.png", "--out", "out").exit_code == 0
+    row = pd.read_parquet(folder / "out" / "audit.parquet").iloc[0]
+    assert (row["prompt"], row["style_target"], row["seed"]) == ("lemons", "baroque", 9)
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_files_of_one(folder):
+    for seed in range(4, 150):
+        paint(folder / "new" / f"{seed}.png", seed)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    arguments = [str(ROOT / "cli.py"), "audit", "new", "--style", "baroque", "--device", "cpu", "-q", "--out"]
+    launchers = {"one": [sys.executable], "two": [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]}
+    for out, launcher in launchers.items():
+        subprocess.run([*launcher, *arguments, out], cwd=folder, env=environment, check=True, capture_output=True, timeout=280)
+    assert {path.name.split("-")[1] for path in (folder / "two" / "parts").iterdir()} == {"0", "1"}
+    for kind in ("csv", "json", "html"):
+        assert (folder / "one" / f"audit.{kind}").read_bytes() == (folder / "two" / f"audit.{kind}").read_bytes()
