@@ -30,6 +30,12 @@
       image.src = `data:image/${type};base64,${list[row]}`;
       frame.append(image);
     }
+    const [picture, map] = frame.children;
+    // A map has few pixels, whose rounded shape is not the picture's: it is stretched over where the picture lies in its frame.
+    if (map) picture.addEventListener("load", () => {
+      const shape = picture.naturalWidth / picture.naturalHeight, wide = Math.min(100, 100 * shape), tall = Math.min(100, 100 / shape);
+      Object.assign(map.style, { width: `${wide}%`, height: `${tall}%`, left: `${50 - wide / 2}%`, top: `${50 - tall / 2}%` });
+    });
     return frame;
   }
 
