@@ -26,6 +26,8 @@ from probes.scene import SceneProbe
 from probes.style import StyleProbe
 
 UNKNOWN = float("nan")
+HEADS = ("style", "period", "content", "scene", "origin", "artifacts", "domain")
+SCHEMA = 1  # of the rows: raise it when a reading changes its meaning
 
 
 @dataclass(slots=True)
@@ -52,7 +54,7 @@ class Reading:
         self.domain = domain.load(shipped, encoder.device) if shipped else None
         self.aims: dict[Intention, tuple[Measure | None, ...]] = {}
         self.side = getattr(judge.network, "side", None) if judge else None  # a judge without one sees pictures as they are, one at a time
-        self.salt = "\0".join(map(str, (1, encoder.fingerprint, judge.lineage.weights if judge else "", thumbnails)))
+        self.salt = "\0".join((encoder.fingerprint, judge.lineage.weights if judge else "", _heads(encoder), str(thumbnails)))
 
     def unasked(self) -> dict[str, str]:
         """By the name of what is read in any case, how far to trust it."""
@@ -152,3 +154,12 @@ def _said(said: dict, row: dict) -> dict:
     variant, seed = said.get("variant"), said.get("seed")
     found = {"variant": printable(variant)} if isinstance(variant, str) and "variant" not in row else {}
     return found | ({"seed": seed} if type(seed) is int and abs(seed) < 2**63 and "seed" not in row else {})
+
+
+def _heads(encoder: Encoder) -> str:
+    """A hash of every head that ships for the encoder, its card included: another head reads anew."""
+    digest = sha256(str(SCHEMA).encode())
+    for stem in filter(None, (card.shipped(name, encoder) for name in HEADS)):
+        for file in (stem.with_suffix(suffix) for suffix in (".json", ".safetensors")):
+            digest.update(file.read_bytes() if file.is_file() else b"")
+    return digest.hexdigest()

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from pathlib import Path
 
 import pandas as pd
@@ -13,9 +14,11 @@ from PIL import Image
 from guide import png, sheet
 from guide.brief import Brief
 from probes import audit as audits
-from probes import encoders, judge
+from probes import damage, encoders, judge
+from probes.artifacts import ArtifactProbe
 from probes.audit import audit
 from probes.errors import UserError
+from probes.heads.patch import Patch, initial, textures
 from probes.image import load
 from probes.intention import Intention
 from probes.report import COLUMNS
@@ -199,3 +202,25 @@ def test_the_audit_needs_nothing_of_guide():
     root = Path(__file__).parent.parent
     found = subprocess.run([sys.executable, "-c", blocked], cwd=root, capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "audit"
+
+
+def test_damage_has_a_score_a_kind_a_place_and_a_map(tmp_path, monkeypatch):
+    encoder = encoders.load("embedded")
+    stages = encoder.stages[:2]
+    pixels = pictures(2, side=64)
+    png.save(pixels[0], tmp_path / "a.png", {})
+    png.save(pixels[1].repeat(1, 2, 1), tmp_path / "b.png", {})
+    seen = textures(encoder.maps(pixels, stages, native=True), stages)
+    weights = initial(seen.mean((0, 2, 3)), seen.std((0, 2, 3)) + 0.01, 2, 4, torch.Generator().manual_seed(0))
+    probe = ArtifactProbe(encoder, Patch(weights, stages, ("smear", "seam"), alarm=-1.0, reliability="checked on 4 works"))
+    monkeypatch.setattr(damage, "load", lambda _: probe)
+    report = audit(tmp_path, gallery=True)
+    assert report.rows["artifacts"].between(0, 1).all()
+    assert report.rows["artifact_kind"].isin(["smear", "seam"]).all()
+    assert report.rows["reason"].str.contains("artifacts").all()
+    assert report.rows["artifacts"][1] == pytest.approx(float(probe.look(load(tmp_path / "b.png"))["severity"][0]), abs=1e-5)
+    shapes = [Image.open(BytesIO(entry.map)).size for entry in report.pictures([0, 1])]
+    assert shapes == [(8, 8), (8, 16)]
+    report.save(tmp_path / "out")
+    assert "damage maps" in (tmp_path / "out" / "audit.html").read_text(encoding="utf-8")
+    assert report.summary["unasked_reliability"]["artifacts"] == "checked on 4 works"
