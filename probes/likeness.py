@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from probes.ledger import Entry
+from probes.pairing import beside
 
 # Of 256 bits. Measured on 600 paintings of 144 pixels: halving, JPEG at quality 30 and noise change at most 32 bits in all of 200, a
 # change of brightness in 199, a crop by 3 % a side in 65; of 179,700 pairs of different paintings the nearest are 61 bits apart.
@@ -39,7 +40,7 @@ def _exact(rows: list[dict]) -> None:
             continue
         original = first.setdefault(row["sha256"], row["image"])
         if original != row["image"]:
-            row |= {"duplicate_of": original, "duplicate_bits": 0}
+            row |= {"duplicate_of": beside(row["image"], original), "duplicate_bits": 0}
 
 
 def _near(rows: list[dict], hashes: list[str | None]) -> None:
@@ -49,10 +50,11 @@ def _near(rows: list[dict], hashes: list[str | None]) -> None:
         first: dict[str, int] = {}
         for k in at:
             if (original := first.setdefault(hashes[k], k)) != k:
-                rows[k] |= {"duplicate_of": rows[original]["image"], "duplicate_bits": 0}
+                rows[k] |= {"duplicate_of": beside(rows[k]["image"], rows[original]["image"]), "duplicate_bits": 0}
         return
     seeds = [(row.get("seed"), row.get("prompt"), row.get("variant")) for row in (rows[k] for k in at)]
     bits = np.unpackbits(np.array([list(bytes.fromhex(hashes[k])) for k in at], np.uint8).reshape(len(at), 32), axis=1).astype(np.float32)
+    roots: dict[int, int] = {}
     for start in range(0, len(at), ROWS):
         block = bits[start : start + ROWS]
         apart = block.sum(1, keepdims=True) + bits[: start + ROWS].sum(1) - 2 * block @ bits[: start + ROWS].T
@@ -60,9 +62,10 @@ def _near(rows: list[dict], hashes: list[str | None]) -> None:
         apart[later | _counterparts(seeds[start : start + ROWS], seeds[: start + ROWS])] = np.inf
         for k in range(len(block)):
             if start + k and apart[k].min() <= NEAR:
-                original = rows[at[int(apart[k].argmin())]]
-                row = rows[at[start + k]]
-                row |= {"duplicate_of": original.get("duplicate_of") or original["image"], "duplicate_bits": int(apart[k].min())}
+                row, nearest = rows[at[start + k]], int(apart[k].argmin())
+                roots[start + k] = roots.get(nearest, nearest)
+                original = rows[at[roots[start + k]]]["image"]
+                row |= {"duplicate_of": beside(row["image"], original), "duplicate_bits": int(apart[k].min())}
 
 
 def _counterparts(some: list[tuple], others: list[tuple]) -> np.ndarray:

@@ -45,11 +45,16 @@ def pair_variants(rows: list[dict]) -> None:
 
 
 def _drift(row: dict, other: dict) -> None:
-    row["baseline"] = other["image"]
+    row["baseline"] = beside(row["image"], other["image"])
     row |= {f"{name}_drift": row[name] - other[name] for name in LOOKS if row.get(name) is not None and other.get(name) is not None}
     for gain, name in GAINS.items():
         if row.get(name) is not None and other.get(name) is not None and row.get("style_target") == other.get("style_target"):
             row[gain] = row[name] - other[name]
+
+
+def beside(name: str, other: str) -> str:
+    """What another picture is called next to this one: its file's name alone where both lie in one folder."""
+    return PurePath(other).name if PurePath(other).parent == PurePath(name).parent else other
 
 
 def _by(key: Callable[[dict], Hashable], rows: list[dict]) -> dict[Hashable, dict]:

@@ -23,12 +23,12 @@ COLUMNS = (
     "year_high", "period_low", "period_high", "year_error", "content", "scene", "figures", "indoor", "made_by_model", "artifacts",
     "artifact_kind", "artifact_where", "domain_percentile", "verdict_style", "verdict_style_probability", "verdict_log_odds",
     "verdict_year", "verdict_severity", "kept", "saturation", "contrast", "high_frequency", "baseline", "saturation_drift",
-    "contrast_drift", "high_frequency_drift", "guide_gain", "verdict_gain", "duplicate_of", "duplicate_bits", "width", "height", "sha256",
+    "contrast_drift", "high_frequency_drift", "guide_gain", "verdict_gain", "duplicate_of", "duplicate_bits", "width", "height",
     "notes", "reason", "error",
 )  # fmt: skip
 TEXT = {
     "image", "variant", "group", "prompt", "style_target", "style_top", "scene", "artifact_kind", "artifact_where", "verdict_style",
-    "baseline", "duplicate_of", "sha256", "notes", "reason", "error",
+    "baseline", "duplicate_of", "notes", "reason", "error",
 }  # fmt: skip
 WHOLE = {"seed": "Int64", "kept": "boolean", "duplicate_bits": "Int64", "width": "Int64", "height": "Int64"}
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
