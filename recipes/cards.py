@@ -36,7 +36,8 @@ def training(work: Path, name: str, hardware: str) -> str:
     """The recipe's command, steps and time, after what `history.json` says of it."""
     history = read(work / "history.json").get(name, "")
     log = read(work / name / "log.json")
-    told = f"{log[-1]['step']} steps in {log[-1]['seconds'] / 60:.0f} minutes" if log else "for a time that was not kept"
+    stepped = log and "step" in log[-1]  # the verdict is fitted in closed form and has no steps
+    told = f"{log[-1]['step']} steps in {log[-1]['seconds'] / 60:.0f} minutes" if stepped else "for a time that was not kept"
     line = f"`python -m recipes.{name} --data paintings/ --work work/`: {told} on {hardware}, fp32 weights with bfloat16 autocast, shared with other work."
     return f"{history} {line}".strip()
 
