@@ -160,7 +160,7 @@ def grid(name: str, about: str, command: str) -> str:
 
 def cost_line(said: dict) -> str:
     return (
-        f"one picture of 128 pixels, {said['steps']} steps with classifier-free guidance, {said['seconds unguided']:.1f} s on {said['threads']} threads; guided "
+        f"one picture of 128 pixels, {said['steps']} steps with classifier-free guidance, {said['seconds unguided']:.1f} s on {said['threads']} thread{'s' * (said['threads'] > 1)}; guided "
         f"{said['seconds guided']:.1f} s, {said['guided over unguided']:.1f} times that"
     )
 
