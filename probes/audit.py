@@ -79,6 +79,9 @@ def audit(
     trust = {name: sentence for row in rows for name, sentence in row.pop("trust", {}).items()}
     summary = summarise(rows, reader, verdict, trust, steered=reader.lineage in steerers, diversity=diversity)
     summary["unasked_reliability"] = reading.unasked()
+    if before and not any(row.get("baseline") for row in rows):
+        summary["sentences"].append(f"None of the {len(before)} pictures of the baseline has the seed and prompt, or the name, of one: "
+                                    "nothing was compared.")
     return Report.of(rows, summary, (lambda chosen: ledger.entries(keys[k] for k in chosen)) if gallery else None)
 
 

@@ -29,11 +29,11 @@ class Interval:
 
 
 def interval(statistic: Callable[[np.ndarray], float], groups: Sequence[Hashable], *, level: float = .95, resamples: int = 400,
-             seed: int = 0) -> Interval:
+             seed: int = 0, bounds: tuple[float, float] = (-np.inf, np.inf)) -> Interval:
     """`statistic(rows)` on all rows, with the percentile interval over resampled groups (an artist, a prompt: whole or not at all).
 
     Below `FEW` groups: Student's t on the delete-one-group jackknife instead, which is rough for statistics that are not means.
-    Resamples on which the statistic is not defined (nan) are left out.
+    Resamples on which the statistic is not defined (nan) are left out. `bounds`: what the statistic cannot leave, nor its interval.
     """
     members = _members(groups)
     count, tails = len(members), ((1 - level) / 2, (1 + level) / 2)
@@ -44,7 +44,8 @@ def interval(statistic: Callable[[np.ndarray], float], groups: Sequence[Hashable
         left_out = np.array([statistic(np.concatenate(members[:k] + members[k + 1:])) for k in range(count)])
         error = np.sqrt((count - 1) / count * ((left_out - left_out.mean()) ** 2).sum())
         half = stats.t.ppf(tails[1], count - 1) * error
-        return Interval(whole, whole - half, whole + half, count, f"jackknife, Student's t over {count} groups: rough, they are few")
+        low, high = np.clip((whole - half, whole + half), *bounds)
+        return Interval(whole, float(low), float(high), count, f"jackknife, Student's t over {count} groups: rough, they are few")
     rng = np.random.default_rng(seed)
     drawn = [statistic(np.concatenate([members[k] for k in rng.integers(count, size=count)])) for _ in range(resamples)]
     low, high = np.nanquantile(drawn, tails)
@@ -134,8 +135,8 @@ def of_labels(probabilities: np.ndarray, truth: np.ndarray, labels: Sequence[str
         raise UserError("each image needs probabilities, a label and a group.")
     guess = probabilities.argmax(1)
     found = {"data": data, "images": len(truth), "groups": len(set(groups)), "held_out": held_out, "labels": len(labels),
-             "accuracy": vars(interval(lambda rows: accuracy(truth[rows], guess[rows]), groups)),
-             "balanced_accuracy": vars(interval(lambda rows: balanced_accuracy(truth[rows], guess[rows]), groups)),
+             "accuracy": vars(interval(lambda rows: accuracy(truth[rows], guess[rows]), groups, bounds=(0., 1.))),
+             "balanced_accuracy": vars(interval(lambda rows: balanced_accuracy(truth[rows], guess[rows]), groups, bounds=(0., 1.))),
              "kappa": kappa(truth, guess),
              "recall": {labels[k]: round(float(np.mean(guess[truth == k] == k)), 3) for k in np.unique(truth)},
              "confusions": confusions(truth, guess, labels), "calibrated": calibration_figures(probabilities, truth)}

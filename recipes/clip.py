@@ -80,7 +80,8 @@ def main(
     with accelerator.main_process_first():
         images, table = data.paintings(folder, work)
         # The text tower of a warm start knows its own tokens; another vocabulary would scramble them.
-        known = start or (None if accelerator.is_main_process else target)
+        # A vocabulary that is there is kept, by a run that goes on and by further processes: its trainer breaks ties by chance.
+        known = start or (target if (target / "tokenizer.json").exists() else None)
         tokenizer = CLIPTokenizer.from_pretrained(known) if known else learn(table, target)
     torch.manual_seed(seed)
     if start:

@@ -58,7 +58,10 @@ def stored(side: int) -> int:
 
 def _build(folder: Path, table: pd.DataFrame, store: Path, account: Path, side: int):
     """Decode every image of the table into `store`; what could not be read, and why, goes into `account`."""
-    store.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        store.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"Nothing can be written into {store.parent} ({error.strerror}): choose another folder with --work.") from None
     place = {name: row for row, name in enumerate(table["file_name"])}
     bad, found, half = {}, np.zeros(len(place), bool), store.with_suffix(".partial")
     decoded = np.lib.format.open_memmap(half, "w+", np.uint8, (len(place), side, side, 3))

@@ -20,7 +20,9 @@ Minutes = Annotated[float | None, typer.Option(help="Training time; an interrupt
 Steps = Annotated[int | None, typer.Option(help="Train this many steps instead, repeatable bit for bit on the same machine.", min=1)]
 Seed = Annotated[int, typer.Option(help="Of initial weights, batches and augmentation.", min=0)]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps; under `accelerate launch` each process has its own.")]
-Start = Annotated[Path | None, typer.Option(help="Warm start from this folder, for example the shipped weights.")]
+Start = Annotated[
+    Path | None, typer.Option(help="Warm start from this folder, for example the shipped weights.", exists=True, file_okay=False)
+]
 Preset = Annotated[str, typer.Option(help="Size of model, batch and training time: cpu, gpu.")]
 Side = Annotated[int, typer.Option(help="Width of the pictures in pixels: 128, or 192 from larger images.", min=64, max=512)]
 Batch = Annotated[int | None, typer.Option("--batch-size", help="Images a step and process. Default: the preset's.", min=1)]
@@ -34,11 +36,14 @@ def device(name: str) -> torch.device:
 
 
 def accelerator(name: str, repeatable: bool = False) -> Accelerator:
-    """The process's accelerator on the named device; `repeatable` forbids cuDNN to choose its algorithms by a race."""
+    """The process's accelerator on the named device; `repeatable` forbids cuDNN to choose its algorithms by a race, and a CPU to share
+    its sums among threads, whose order is another one each time."""
     if ":" in name:
         os.environ["ACCELERATE_TORCH_DEVICE"] = name  # accelerate takes the first one otherwise
     if repeatable:
         torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, True
+        if device(name).type == "cpu":
+            torch.set_num_threads(1)
     return training.accelerator(device(name))
 
 

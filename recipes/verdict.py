@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import GroupKFold
 
+from probes.errors import UserError
 from probes.judges import GENRES, STYLES, build
 from probes.judges.readout import YEAR_CENTRE, YEAR_SPREAD
 from recipes import data, options
@@ -55,6 +56,8 @@ def main(folder: options.Data, work: options.Work = Path("work")):
     images, table = data.paintings(folder, work)
     rows = np.flatnonzero(table["split"] == "judge")
     judged = table.iloc[rows]
+    if not judged["style"].isin(STYLES).any():
+        raise UserError(f"No image of split judge has a style that the judges know ({', '.join(STYLES)}): there is nothing to fit.")
     model = build("verdict")
     generator = torch.Generator().manual_seed(0)
     through = vae_pass(AutoencoderTiny.from_pretrained(work / "autoencoder" / "vae").eval())
@@ -135,4 +138,4 @@ def main(folder: options.Data, work: options.Work = Path("work")):
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    options.start(main)
