@@ -192,7 +192,7 @@ def pipeline_card(work: Path, hardware: str) -> str:
 
 128 x 128 pixels; `DiffusionPipeline.from_pretrained("<this folder>")` loads it with nothing of this project. Stable Diffusion XL's pipeline class around an
 `AutoencoderTiny` (8 x 16 x 16 latents), a 14 M parameter `UNet2DConditionModel` (v-prediction, zero terminal SNR) and the text tower of the small CLIP in
-`probes/embedded/clip`.
+`probes/embedded/clip`. (diffusers remarks that it expected another class of autoencoder; the tiny one is meant.)
 
 {DATA.format(split="the guide and judge splits, 20,381 images; no test artist")}
 ## Training
