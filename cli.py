@@ -133,8 +133,8 @@ def audit(source: Annotated[Path, typer.Argument(help="A folder, one picture, a 
     brief = _brief(prompt, style, avoid, period, True)
     name = "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in typed(source).resolve().name)
     target = typed(out or Path("outputs") / f"audit-{name}")
-    from probes import processes
     from probes.audit import audit
+    from probes.auditing import processes
     process = processes.joined(device)
     options = {"intent": brief, "encoder": encoder, "judge": judge, "steered_by": tuple(steered_by or ()), "device": process.device,
                "batch": batch, "workers": workers or None, "baseline": baseline, "folder": target, "gallery": True}

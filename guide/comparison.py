@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from guide.statistics import Interval, mean_difference, ratio
+from probes.auditing.report import Report
 from probes.plain import plain
-from probes.report import Report
 
 ALL = "all"
 PAIRED = {

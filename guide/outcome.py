@@ -13,8 +13,8 @@ from guide import sheet
 from guide.brief import per_prompt
 from guide.record import typed
 from probes.audit import audit
+from probes.auditing.report import Report
 from probes.image import load, to_pil
-from probes.report import Report
 
 if TYPE_CHECKING:
     from guide.run import Request

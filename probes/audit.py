@@ -12,17 +12,18 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from probes import encoders, inputs, likeness, pairing
+from probes import encoders
 from probes import judge as judges
+from probes.auditing import inputs, likeness, pairing
+from probes.auditing.intention import Intention
+from probes.auditing.item import Item
+from probes.auditing.ledger import Ledger
+from probes.auditing.reading import Picture, Reading
+from probes.auditing.report import Report
+from probes.auditing.summary import summarise
 from probes.errors import UserError
-from probes.intention import Intention
-from probes.item import Item
-from probes.ledger import Ledger
 from probes.lineage import Lineage
 from probes.probe import Intent
-from probes.reading import Picture, Reading
-from probes.report import Report
-from probes.summary import summarise
 
 BLOCK = 128  # pictures that are written, and dealt to processes, together
 AHEAD = 4  # pictures a worker may be ahead of the networks

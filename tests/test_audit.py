@@ -12,14 +12,15 @@ from PIL import Image
 from guide import png, sheet
 from guide.brief import Brief
 from probes import audit as audits
-from probes import damage, encoders, judge
+from probes import encoders, judge
 from probes.artifacts import ArtifactProbe
 from probes.audit import audit
+from probes.auditing import damage
+from probes.auditing.intention import Intention
+from probes.auditing.report import COLUMNS
 from probes.errors import UserError
 from probes.heads.patch import Patch, initial, textures
 from probes.image import load
-from probes.intention import Intention
-from probes.report import COLUMNS
 from probes.style import StyleProbe
 
 BAROQUE = Brief(prompt="lemons and a jug", styles=(("baroque", 1.0),), period=(1600, 1725))

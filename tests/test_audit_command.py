@@ -93,7 +93,7 @@ def test_a_verdict_refuses_a_run_that_its_family_steered(folder):
 
 def test_what_was_read_before_an_interruption_is_said_to_be_kept(folder, monkeypatch):
     from probes import audit as audits
-    from probes.reading import Reading
+    from probes.auditing.reading import Reading
     whole = Reading.entries
 
     def interrupted(reading, group):

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from probes import charts
-from probes.damage import overlay, where
-from probes.gallery import page
-from probes.ledger import Entry
-from probes.report import Report
-from probes.summary import _confusion, _kept
+from probes.auditing.damage import overlay, where
+from probes.auditing.ledger import Entry
+from probes.auditing.page import charts
+from probes.auditing.page.gallery import page
+from probes.auditing.report import Report
+from probes.auditing.summary import _confusion, _kept
 
 HOSTILE = "</script><img src=x onerror=fail()>\n\"'&{{ 7*7 }}.png"
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -146,7 +146,7 @@ def test_a_report_without_readings_or_pictures_is_a_page():
 
 
 def test_a_large_report_shows_the_best_the_worst_and_others(monkeypatch):
-    monkeypatch.setattr("probes.gallery.MOST", 2200)
+    monkeypatch.setattr("probes.auditing.page.gallery.MOST", 2200)
     many = report(3000)
     data = held(page(many))
     assert len(data["names"]) == 2200

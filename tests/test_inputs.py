@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from probes.auditing.inputs import items, merged
+from probes.auditing.intention import Intention
+from probes.auditing.ledger import Entry
+from probes.auditing.likeness import marked
+from probes.auditing.pairing import pair, pair_variants
 from probes.errors import UserError
-from probes.inputs import items, merged
-from probes.intention import Intention
-from probes.ledger import Entry
-from probes.likeness import marked
 from probes.lineage import Lineage
-from probes.pairing import pair, pair_variants
 
 TABLE = """file_name,style,period,prompt,generator,seed,human_style,rating
 a.png,Baroque,1600-1725,lemons,sd,3,baroque,4

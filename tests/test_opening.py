@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image, PngImagePlugin
 
-from probes.opening import opened
+from probes.auditing.opening import opened
 from probes.provenance import a1111, said
 
 GRADIENT = np.tile(np.linspace(0, 255, 48, dtype=np.uint8), (40, 1))

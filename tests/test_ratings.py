@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, kendalltau, spearmanr
 
-from probes.ratings import agreed, agreement, calibration, rate
+from probes.auditing.ratings import agreed, agreement, calibration, rate
 
 RNG = np.random.default_rng(0)
 

@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 
 from probes.audit import audit
-from probes.report import COLUMNS, Report
+from probes.auditing.report import COLUMNS, Report
 
 ROWS = [
     {

@@ -8,16 +8,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from probes import damage, domain, image, looks, opening, reasons, relevance
+from probes import domain, image, relevance
+from probes.auditing import damage, looks, opening, reasons
+from probes.auditing.intention import Intention
+from probes.auditing.item import Item
+from probes.auditing.ledger import Entry
 from probes.content import ContentProbe
 from probes.encoders import Encoder
 from probes.errors import UserError
 from probes.heads import card
-from probes.intention import Intention
-from probes.item import Item
 from probes.judge import Judge, Opinion
 from probes.judges.readout import prepare
-from probes.ledger import Entry
 from probes.origin import OriginProbe
 from probes.paths import printable
 from probes.period import PeriodProbe

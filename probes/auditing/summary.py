@@ -3,11 +3,11 @@
 from collections import Counter
 from math import isnan
 
+from probes.auditing.looks import LOOKS
+from probes.auditing.ratings import agreed, agreement, rate
+from probes.auditing.sentences import sentences
 from probes.encoders import Encoder
 from probes.judge import Judge
-from probes.looks import LOOKS
-from probes.ratings import agreed, agreement, rate
-from probes.sentences import sentences
 
 GROUPS = ("variant", "group", "prompt")
 MOST = 200  # groups of a kind that are told apart

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Hashable, Sequence
 from pathlib import PurePath
 
-from probes.intention import Intention
-from probes.item import Item
-from probes.looks import LOOKS
+from probes.auditing.intention import Intention
+from probes.auditing.item import Item
+from probes.auditing.looks import LOOKS
 
 GAINS = {"guide_gain": "style_log_odds", "verdict_gain": "verdict_log_odds"}
 UNGUIDED = "unguided"

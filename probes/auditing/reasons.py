@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from probes.intention import Intention
+from probes.auditing.intention import Intention
 from probes.judge import Judge, Opinion
 from probes.style import StyleMeasure
 

@@ -6,8 +6,8 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from probes import looks
 from probes.artifacts import ArtifactProbe
+from probes.auditing import looks
 from probes.encoders import Encoder
 from probes.heads import card
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from math import isfinite
 
-from probes import charts
+from probes.auditing.page import charts
 
 
 def histograms(rows: Sequence[dict], labels: dict[str, str], trust: dict[str, str]) -> list[charts.Chart]:

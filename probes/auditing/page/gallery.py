@@ -8,11 +8,11 @@ from os.path import commonpath, relpath
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from probes import figures
+from probes.auditing.page import figures
 from probes.plain import plain
 
 if TYPE_CHECKING:
-    from probes.report import Report
+    from probes.auditing.report import Report
 
 MOST = 5000  # pictures in the gallery: more would make a page that no browser opens gladly
 NUMBERS = {  # column: what it is called, decimals, whose reliability it has
@@ -72,7 +72,7 @@ def page(report: "Report") -> str:
         "maps": [base64.b64encode(entry.map).decode() for entry in entries] if any(entry.map for entry in entries) else [],
     }
     labels = {name: called for name, (called, *_) in NUMBERS.items()}
-    loader = FileSystemLoader(Path(__file__).parent / "templates")
+    loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
     environment.filters["percent"] = lambda value: "" if value is None else f"{value:.0%}"
     sentences = [sentence for sentence in summary.get("sentences", []) if not sentence.startswith("Reliability of ")]

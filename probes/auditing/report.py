@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from probes.atomic import replacing, write_text
-from probes.ledger import Entry
+from probes.auditing.ledger import Entry
 from probes.plain import plain
 
 COLUMNS = (
@@ -77,8 +77,8 @@ class Report:
         write_text(path, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
 
     def to_html(self, path: str | Path) -> None:
-        """Write one page that holds its own pictures and loads nothing; see probes/gallery.py."""
-        from probes.gallery import page
+        """Write one page that holds its own pictures and loads nothing; see probes/auditing/page/gallery.py."""
+        from probes.auditing.page.gallery import page
 
         write_text(path, page(self))
 

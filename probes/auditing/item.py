@@ -5,8 +5,8 @@ from pathlib import Path
 
 from torch import Tensor
 
+from probes.auditing.intention import Intention
 from probes.errors import UserError
-from probes.intention import Intention
 from probes.paths import printable
 
 COLUMNS = {  # what a table's columns are called: ours first, then the names that other tools give them

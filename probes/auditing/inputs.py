@@ -7,10 +7,11 @@ from pathlib import Path
 import pandas as pd
 from torch import Tensor
 
-from probes import image, tars
+from probes import image
+from probes.auditing import tars
+from probes.auditing.intention import Intention
+from probes.auditing.item import COLUMNS, RATED, Item, told
 from probes.errors import UserError
-from probes.intention import Intention
-from probes.item import COLUMNS, RATED, Item, told
 from probes.lineage import Lineage
 from probes.paths import printable, typed
 

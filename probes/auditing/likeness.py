@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from probes.ledger import Entry
-from probes.pairing import beside
+from probes.auditing.ledger import Entry
+from probes.auditing.pairing import beside
 
 # Of 256 bits. Measured on 600 paintings of 144 pixels: halving, JPEG at quality 30 and noise change at most 32 bits in all of 200, a
 # change of brightness in 199, a crop by 3 % a side in 65; of 179,700 pairs of different paintings the nearest are 61 bits apart.

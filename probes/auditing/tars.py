@@ -4,9 +4,9 @@ import json
 import tarfile
 from pathlib import Path, PurePosixPath
 
+from probes.auditing.item import COLUMNS, RATED, Item, told
 from probes.errors import UserError
 from probes.image import SUFFIXES
-from probes.item import COLUMNS, RATED, Item, told
 from probes.paths import printable
 
 LONGEST = 1_000_000  # bytes of a text beside a picture

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from probes.looks import LOOKS
+from probes.auditing.looks import LOOKS
 
 
 def sentences(found: dict) -> Iterator[str]:
