@@ -124,6 +124,8 @@ def audit(source: Annotated[Path, typer.Argument(help="A folder, one picture, a 
           steered_by: Annotated[list[str] | None, typer.Option(help="The encoder that steered them; its kin gives no verdict.")] = None,
           baseline: Annotated[Path | None, typer.Option(help="The same pictures without what is measured: paired by seed and prompt, or by "
                                                              "name.")] = None,
+          reference: Annotated[Path | None, typer.Option(help="Pictures as they should be: how far the two sets are apart (KID), and which "
+                                                              "pictures repeat one.")] = None,
           batch: Annotated[int, typer.Option(min=1, help="Pictures read at a time.")] = 16,
           workers: Annotated[int, typer.Option(min=0, help="Threads that decode; 0: one per core.")] = 0,
           out: Annotated[Path | None, typer.Option(help="Folder for audit.html, .csv, .parquet and .json; the same folder goes on. "
@@ -137,7 +139,7 @@ def audit(source: Annotated[Path, typer.Argument(help="A folder, one picture, a 
     from probes.auditing import processes
     process = processes.joined(device)
     options = {"intent": brief, "encoder": encoder, "judge": judge, "steered_by": tuple(steered_by or ()), "device": process.device,
-               "batch": batch, "workers": workers or None, "baseline": baseline, "folder": target, "gallery": True}
+               "batch": batch, "workers": workers or None, "baseline": baseline, "reference": reference, "folder": target, "gallery": True}
     try:
         with _progress(quiet or process.index > 0) as (on_progress, _):
             if process.count > 1:

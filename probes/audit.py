@@ -14,11 +14,12 @@ from torch import Tensor
 
 from probes import encoders
 from probes import judge as judges
-from probes.auditing import inputs, likeness, pairing
+from probes.auditing import columns, flags, inputs, likeness, pairing
 from probes.auditing.intention import Intention
 from probes.auditing.item import Item
 from probes.auditing.ledger import Ledger
 from probes.auditing.reading import Picture, Reading
+from probes.auditing.reference import distance
 from probes.auditing.report import Report
 from probes.auditing.summary import summarise
 from probes.errors import UserError
@@ -35,11 +36,13 @@ def audit(
     intent: Intent | Sequence[Intent] | None = None,
     encoder: str = "embedded",
     judge: str | None = "verdict",
+    judge_heads: Sequence[str | Path] = (),
     steered_by: Iterable[str | Lineage] = (),
     device: str = "cpu",
     batch: int = 16,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
     baseline: str | Path | None = None,
+    reference: str | Path | None = None,
     folder: str | Path | None = None,
     gallery: bool = False,
     workers: int | None = None,
@@ -49,41 +52,66 @@ def audit(
 
     `images`: a folder (with its subfolders, and its `metadata.csv`), a glob, a tar of a webdataset, a CSV or Parquet table, a run's
     `record.json`, a list of files, or a tensor (n, 3, h, w) in [0, 1]. `intent`: what all of them, or each, were meant to be; where it is
-    silent a table counts, and where both are, the parameters inside a file. `steered_by`: what steered or tuned them (encoder sources or
-    lineages) besides what a run's record names: a judge of one of their families refuses with a UserError.
+    silent a table counts, and where both are, the parameters inside a file. `judge`: one that ships, a preset of `configs/judges`, or a
+    TOML file as there; `judge_heads`: heads for its features, where it has none of its own. `steered_by`: what steered or tuned them
+    (encoder sources or lineages) besides what a run's record names: a judge of one of their families refuses with a UserError.
 
-    `baseline`: pictures of the same seeds and prompts, or names, without what is to be measured. `folder`: where parts are kept, so that
-    a later call goes on from there, and so that `shard` = (k, n) lets n processes read every n-th block each; a call without `shard`
-    then finds everything read. `gallery`: keep thumbnails for `Report.to_html`. `workers`: threads that decode, one per core by default.
-    One pass of the encoder serves all probes; what is in memory at a time does not grow with the number of pictures, but rows do.
+    `baseline`: pictures of the same seeds and prompts, or names, without what is to be measured. `reference`: pictures as they should be,
+    to measure the distance of the two sets, and to find copies. `folder`: where parts are kept, so that a later call goes on from there,
+    and so that `shard` = (k, n) lets n processes read every n-th block each; a call without `shard` then finds everything read.
+    `gallery`: keep thumbnails for `Report.to_html`. `workers`: threads that decode, one per core by default.
+    One pass of the encoder serves all probes. Of a picture that was read, its row stays in memory, as columns, and nothing else.
     """
     device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    reader, verdict = encoders.load(encoder, device), judges.load(judge, device) if judge else None
+    reader, verdict = encoders.load(encoder, device), judges.load(judge, device, tuple(judge_heads)) if judge else None
     found, recorded = inputs.items(images)
     steerers = [entry if isinstance(entry, Lineage) else encoders.load(entry, device).lineage for entry in steered_by] + recorded
     if verdict:
         verdict.check(steerers)
-    reading, ledger = Reading(reader, verdict, thumbnails=gallery), Ledger(Path(folder) / "parts" if folder else None)
-    before = inputs.items(baseline)[0] if baseline is not None else []
-    total, workers = len(found) + len(before), workers or os.cpu_count() or 1
+    before, beside = (inputs.items(other)[0] if other is not None else [] for other in (baseline, reference))
+    # Beyond what a page shows, thumbnails of the pictures that it chooses are made in the end.
+    reading = Reading(reader, verdict, thumbnails=gallery and len(found) <= columns.SHOWN)
+    ledger, total = Ledger(Path(folder) / "parts" if folder else None), len(found) + len(before) + len(beside)
+    workers = workers or os.cpu_count() or 1
 
-    def read(some: list[Item], intents: list[Intention | None], done: int) -> list[str]:
+    def read(some: list[Item], intents: list[Intention | None], done: int) -> list[bytes]:
         return list(_read(reading, ledger, some, intents, batch, workers, shard, lambda count: on_progress(done + count, total)))
 
     meant = _intents(intent, found)
     keys = read(found, meant, 0)
-    rows, diversity = likeness.marked(ledger.entries(keys))
+    other = read(before, pairing.intents(before, found, meant), len(found)) if before else []
+    real = read(beside, [item.intention for item in beside], len(found) + len(before)) if beside else []
+    rows = columns.completed(ledger.frame(keys))
+    likeness.mark(rows)
     if before:
-        pairing.pair(rows, [entry.row for entry in ledger.entries(read(before, pairing.intents(before, found, meant), len(found)))])
+        pairing.pair(rows, columns.completed(ledger.frame(other)))
     else:
         pairing.pair_variants(rows)
-    trust = {name: sentence for row in rows for name, sentence in row.pop("trust", {}).items()}
-    summary = summarise(rows, reader, verdict, trust, steered=reader.lineage in steerers, diversity=diversity)
+    flags.flag(rows)
+    eyes = verdict.name if verdict else reader.name
+    summary = summarise(rows, reader, verdict, ledger.trust(keys), steered=reader.lineage in steerers, damage=reading.artifacts is not None,
+                        diversity=likeness.diversity(rows["style_target"], ledger.features(keys)),
+                        reference=_beside(rows, keys, real, ledger, eyes) if beside else None)  # fmt: skip
     summary["unasked_reliability"] = reading.unasked()
-    if before and not any(row.get("baseline") for row in rows):
+    if before and not rows["baseline"].ne("").any():
         summary["sentences"].append(f"None of the {len(before)} pictures of the baseline has the seed and prompt, or the name, of one: "
                                     "nothing was compared.")
-    return Report.of(rows, summary, (lambda chosen: ledger.entries(keys[k] for k in chosen)) if gallery else None)
+
+    def pictures(chosen: Sequence[int]) -> Iterator[tuple[bytes, bytes]]:
+        kept = ledger.pictures(keys[k] for k in chosen)
+        with ThreadPoolExecutor(workers, "thumbnails") as pool:
+            yield from pool.map(lambda k, one: (one[0] or reading.thumbnail(found[k]), one[1]), chosen, kept)
+
+    return Report.finished(rows, summary, pictures if gallery and shard == (0, 1) else None)
+
+
+def _beside(rows, keys: list[bytes], real: list[bytes], ledger: Ledger, features: str) -> dict:
+    """The audited pictures beside the reference: their distance, and how many repeat one of it."""
+    known = columns.completed(ledger.frame(real))
+    likeness.mark_reference(rows, known)
+    kid, floor = distance(ledger.features(keys), (len(keys), len(real)), ledger.features(real))
+    return {"images": len(known), "read": int((known["error"] == "").sum()), "kid": kid, "floor": floor, "features": features,
+            "copies": int((rows["reference_match"] != "").sum())}  # fmt: skip
 
 
 def _intents(intent: Intent | Sequence[Intent] | None, found: list[Item]) -> list[Intention | None]:
@@ -96,7 +124,7 @@ def _intents(intent: Intent | Sequence[Intent] | None, found: list[Item]) -> lis
 
 
 def _read(reading: Reading, ledger: Ledger, items: list[Item], intents: list[Intention | None], batch: int, workers: int,
-          shard: tuple[int, int], on_progress: Callable[[int], None]) -> Iterator[str]:  # fmt: skip
+          shard: tuple[int, int], on_progress: Callable[[int], None]) -> Iterator[bytes]:  # fmt: skip
     """Keys of the items of this shard, in order; those whose rows the ledger lacks are read, a block at a time.
 
     Batches end with their block, so that no digit depends on how many processes share the blocks.
@@ -121,7 +149,7 @@ def _read(reading: Reading, ledger: Ledger, items: list[Item], intents: list[Int
                     on_progress(done)
             entries += reading.entries(missing)
             if entries:
-                ledger.append(f"{index}-of-{count}-{entries[0].key}", entries)
+                ledger.append(f"{index}-of-{count}-{entries[0].key.hex()}", entries)
             on_progress(done)
             yield from keys
 

@@ -15,6 +15,7 @@ from probes.lineage import Lineage
 from probes.sources import locate
 
 EMBEDDED = Path(__file__).parent / "embedded" / "clip"
+MOST_TEXTS = 10_000  # embeddings of texts that are kept: an audit may meet a million prompts
 PRECISIONS = {None: "fp32", torch.float32: "fp32", torch.bfloat16: "pure_bf16", torch.float16: "pure_fp16"}
 
 
@@ -112,10 +113,11 @@ class Encoder(nn.Module):
 
     def preprocess(self, images: Tensor) -> Tensor:
         """What open_clip's own transform does to a file, differentiable: resize, crop or pad, normalise; `(n, 3, *size)` in fp32."""
-        pixels = self._fit(images.to(self.device, torch.float32))
+        pixels = self.fit(images.to(self.device, torch.float32))
         return (pixels - self.mean) / self.std
 
-    def _fit(self, pixels: Tensor) -> Tensor:
+    def fit(self, pixels: Tensor) -> Tensor:
+        """Resized, cropped or padded, `(n, 3, *size)`: floats, or 8-bit values, which stay such as in open_clip's own transform."""
         height, width = pixels.shape[-2:]
         if self.resize_mode == "squash":
             return image.resize(pixels, self.size, self.interpolation)
@@ -130,7 +132,8 @@ class Encoder(nn.Module):
         missing = [max(wanted - edge, 0) for wanted, edge in zip(self.size, pixels.shape[-2:], strict=True)]
         if any(missing):
             top, left = missing[0] // 2, missing[1] // 2
-            pixels = F.pad(pixels, (left, missing[1] - left, top, missing[0] - top), value=self.fill)
+            pixels = F.pad(pixels, (left, missing[1] - left, top, missing[0] - top),
+                           value=self.fill if pixels.is_floating_point() else round(255 * self.fill))
         top, left = (round((edge - wanted) / 2) for edge, wanted in zip(pixels.shape[-2:], self.size, strict=True))
         return pixels[..., top:top + self.size[0], left:left + self.size[1]]
 
@@ -140,6 +143,8 @@ class Encoder(nn.Module):
             raise UserError(f"the encoder {self.name} has no tokenizer, so it reads no text; choose one whose folder holds tokenizer.json.")
         if not prompts:
             return torch.zeros(0, self.dim, device=self.device)
+        if len(self._texts) > MOST_TEXTS:
+            self._texts.clear()
         new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._texts]
         # Not under inference mode: its tensors could not take part in a gradient later.
         with torch.inference_mode(False), torch.no_grad():

@@ -1,5 +1,6 @@
 """Images as the whole project holds them: RGB float in [0, 1], `(n, 3, h, w)`."""
 import glob
+import os
 import re
 import warnings
 from pathlib import Path
@@ -42,6 +43,16 @@ def from_pil(image: Image.Image) -> Tensor:
 
     UserError for 32-bit greys and floats: nothing in such a file says which value is white.
     """
+    return unit(stored(image))
+
+
+def unit(pixels: Tensor) -> Tensor:
+    """8-bit values as floats in [0, 1]; floats as they are."""
+    return pixels if pixels.is_floating_point() else pixels.float() / 255
+
+
+def stored(image: Image.Image) -> Tensor:
+    """As `from_pil`, but as the file holds it: uint8 in [0, 255], and only 16-bit greys as floats in [0, 1]."""
     if image.mode in ("I", "F"):
         grey = np.asarray(image)
         # Pillow opens a 16-bit grey PNG as 32-bit integers in some versions; whatever fits 16 bits is taken as such.
@@ -55,8 +66,7 @@ def from_pil(image: Image.Image) -> Tensor:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    pixels = np.array(image.convert("RGB"))
-    return torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
+    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)[None]
 
 
 def to_pil(image: Tensor) -> Image.Image:
@@ -88,13 +98,14 @@ def check(images: Tensor, finite: bool = True) -> Tensor:
 def resize(images: Tensor, size: int | tuple[int, int], mode: str = "bicubic") -> Tensor:
     """`(n, 3, h, w)` to `size` (height, width, or one number for both), antialiased as Pillow does it; `mode` is bilinear or bicubic.
 
-    Bicubic overshoot is cut at 0 and 1 in the value but not in the gradient, so that a white patch can still be pushed.
+    Bicubic overshoot is cut at 0 and 1 in the value but not in the gradient, so that a white patch can still be pushed. 8-bit images
+    stay such: they are rounded, as Pillow rounds them, and take a seventh of the time.
     """
     size = (size, size) if isinstance(size, int) else tuple(size)
     if size == tuple(images.shape[-2:]):
         return images
     out = F.interpolate(images, size=size, mode=mode, antialias=True, align_corners=False)
-    return clamp(out) if mode == "bicubic" else out
+    return clamp(out) if mode == "bicubic" and out.is_floating_point() else out
 
 
 def clamp(images: Tensor) -> Tensor:
@@ -104,11 +115,18 @@ def clamp(images: Tensor) -> Tensor:
 
 def find(source: Path | str) -> list[Path]:
     """The images a folder (with its subfolders), a glob pattern or a file name means, in natural order; UserError if there are none."""
+    return [Path(file) for file in files(source)]
+
+
+def files(source: Path | str) -> list[str]:
+    """As `find`, as texts."""
     path = typed(source)
     if path.is_file():
-        return [path]
-    candidates = path.rglob("*") if path.is_dir() else map(Path, glob.glob(str(path), recursive=True))
-    found = [item for item in candidates if item.suffix.lower() in SUFFIXES and not item.name.startswith(".") and item.is_file()]
+        return [str(path)]
+    walked = (os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names)
+    candidates = walked if path.is_dir() else glob.iglob(str(path), recursive=True)
+    found = [file for file in candidates if os.path.splitext(file)[1].lower() in SUFFIXES
+             and not os.path.basename(file).startswith(".") and os.path.isfile(file)]  # fmt: skip
     if not found and path.is_dir():
         raise UserError(f"the folder {source} holds no images ({', '.join(suffix[1:] for suffix in SUFFIXES)}).")
     if not found:
@@ -116,6 +134,6 @@ def find(source: Path | str) -> list[Path]:
     return sorted(found, key=_natural)
 
 
-def _natural(path: Path) -> list[tuple[int, str]]:
-    """`2.png` before `10.png`."""
-    return [(int(part), "") if part.isdecimal() else (-1, part.lower()) for part in re.split(r"(\d+)", str(path))]
+def _natural(path: str) -> str:
+    """`2.png` before `10.png`: each number with its length in front, as one text, which for a million files is less than parts."""
+    return re.sub(r"\d+", lambda found: f"\0{len(found[0].lstrip('0')):04d}{found[0].lstrip('0')}\0", path.lower())

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from probes import judges
 from probes.config import offer
 from probes.errors import UserError
-from probes.image import check
+from probes.image import check, resize
 from probes.lineage import Lineage, same_family
 
 FOLDER = Path(__file__).parent / "embedded"
@@ -23,18 +23,20 @@ FOLDER = Path(__file__).parent / "embedded"
 
 @dataclass(frozen=True)
 class Opinion:
-    """What a judge says of n images."""
+    """What a judge says of n images; None is what it does not read. The judges that ship read all but the preference."""
 
-    styles: Tensor
+    styles: Tensor | None
     """(n, k) calibrated probabilities, in the order of `Judge.labels`."""
-    years: Tensor
+    years: Tensor | None
     """(n,) year of making."""
-    genres: Tensor
+    genres: Tensor | None
     """(n, g) probabilities, in the order of `Judge.genre_labels`."""
-    severity: Tensor
+    severity: Tensor | None
     """(n,) how damaged, 0 (clean) to 1."""
     features: Tensor
     """(n, d) L2-normalised features, for distances."""
+    preference: Tensor | None = None
+    """(n,) how well people would like it for its prompt; comparable within one prompt only."""
 
 
 class Judge(nn.Module):
@@ -49,6 +51,15 @@ class Judge(nn.Module):
         self.year_map: tuple[float, float] = tuple(card.get("year_map", (1.0, 0.0)))  # slope, offset
         lineage = card.get("lineage", {})
         self.lineage = Lineage(weights, lineage.get("data", ""), lineage.get("architecture", ""), lineage.get("objective", ""))
+
+    @property
+    def identity(self) -> str:
+        """What tells this judge's readings from another's: a hash."""
+        return self.lineage.weights
+
+    def fit(self, images: Tensor) -> Tensor:
+        """Images (n, 3, h, w), floats or 8-bit, at the size that the network sees; whole, for a judge sees what a person sees."""
+        return resize(images, self.network.side, "bilinear")
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Opinion:
@@ -75,8 +86,11 @@ class Judge(nn.Module):
         The weighted sum of each wanted style's log-odds against the styles outside the mixture, minus the mean of the avoided ones'
         against all others.
         """
+        return self.odds(opinion.styles.cpu(), styles, avoid)
+
+    def odds(self, probabilities: Tensor, styles: Sequence[tuple[str, float]], avoid: Sequence[str] = ()) -> Tensor:
+        """As `log_odds`, from the probabilities (n, k) of an opinion."""
         names = [name for name, _ in styles]
-        probabilities = opinion.styles.cpu()
         if not set(self.labels).issuperset([*names, *avoid]):
             return torch.full((len(probabilities),), torch.nan)
 
@@ -89,7 +103,7 @@ class Judge(nn.Module):
 
 
 @lru_cache(maxsize=4)
-def load(name: str = "verdict", device: str = "cpu") -> Judge:
+def load(name: str = "verdict", device: str = "cpu", heads: tuple = ()) -> Judge:
     """A judge that ships: `referee` (may tune a strength or stop a run) or `verdict` (influences nothing)."""
     if name not in judges.NETWORKS:
         raise UserError(f"There is no judge {name!r}{offer(list(judges.NETWORKS), complete=True)}.")

@@ -57,8 +57,9 @@ def a1111(text: str) -> dict:
     negative = next((k for k, line in enumerate(lines) if line.startswith("Negative prompt:")), len(lines))
     if not settings and negative == len(lines):
         return {}  # any text may be called "parameters"
-    seed = re.search(r"\bSeed: (\d+)", settings)
-    return {"tool": "a1111", "subject": "\n".join(lines[:negative]).strip()} | ({"seed": int(seed[1])} if seed else {})
+    seed, model = re.search(r"\bSeed: (\d+)", settings), re.search(r"\bModel: ([^,]+)", settings)
+    found = {"tool": "a1111", "subject": "\n".join(lines[:negative]).strip()} | ({"seed": int(seed[1])} if seed else {})
+    return found | ({"model": model[1].strip()} if model else {})
 
 
 def _comment(image: Image.Image) -> str:

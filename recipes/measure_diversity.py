@@ -18,10 +18,10 @@ from rich.progress import track
 from torch.nn import functional as F
 
 from guide import sheet
-from probes import judge
+from probes import distributions, judge
 from probes.atomic import replacing, write_text
 from probes.judges import STYLES
-from recipes import data, distributions, options, samples
+from recipes import data, options, samples
 from recipes.assemble import ROOT
 from recipes.sample_grids import cell, save
 

@@ -8,8 +8,9 @@ import torch
 
 pytest.importorskip("sklearn")
 
+from probes import distributions
 from probes.judges import STYLES
-from recipes import card_lines, cards, distributions, measure_diversity, metrics, sample_grids, samples
+from recipes import card_lines, cards, measure_diversity, metrics, sample_grids, samples
 
 CARDS = ("probes/embedded/clip", "probes/embedded/heads", "probes/embedded/referee", "probes/embedded/verdict", "guide/embedded")
 

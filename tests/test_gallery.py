@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from probes import encoders, judge
+from probes.auditing import columns
 from probes.auditing.damage import overlay, where
-from probes.auditing.ledger import Entry
 from probes.auditing.page import charts
 from probes.auditing.page.gallery import page
 from probes.auditing.report import Report
-from probes.auditing.summary import _confusion, _kept
+from probes.auditing.summary import summarise
 
 HOSTILE = "</script><img src=x onerror=fail()>\n\"'&{{ 7*7 }}.png"
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -70,7 +71,7 @@ const shout = console.error; console.error = (...words) => { problems.push(words
 
 def thumbnail(k):
     held = io.BytesIO()
-    Image.fromarray(np.random.default_rng(k).integers(0, 255, (12, 16, 3), np.uint8)).resize((144, 108)).save(held, "WEBP", quality=62)
+    Image.fromarray(np.random.default_rng(k).integers(0, 255, (12, 16, 3), np.uint8)).resize((144, 108)).save(held, "JPEG", quality=62)
     return held.getvalue()
 
 
@@ -86,16 +87,11 @@ def report(count):
     } for k in range(count - 1)]  # fmt: skip
     rows[0] |= {"image": f"pictures/{HOSTILE}", "prompt": HOSTILE, "reason": HOSTILE, "group": HOSTILE}
     rows.append({"image": "pictures/=last.png", "error": HOSTILE, "style_target": ""})
-    means = {"mean_style_probability": 0.5, "mean_verdict_log_odds": None}
-    summary = {
-        "images": count, "read": count - 1, "encoder": {"source": "embedded", "weights": "0" * 64, "steered": False},
-        "judge": {"name": "verdict", "weights": "1" * 64}, "confusion": _confusion(rows[:-1]), "guide_and_verdict_kappa": 0.25,
-        "styles": {"baroque": {**_kept(rows[:-1]), "verdict_recall_on_real_paintings": 0.5, **means}},
-        "groups": {"variant": {}, "group": {}, "prompt": {}}, "mean_year_error": None, "duplicates": 0, "baseline": None,
-        "noted": {HOSTILE: 1}, "reliability": {"style": "0.27 on unseen artists"}, "sentences": [HOSTILE],
-    }  # fmt: skip
+    frame = columns.of_rows(rows)
+    summary = summarise(frame, encoders.load("embedded"), judge.load("verdict"), {"style": "0.27 on unseen artists"}, steered=False)
+    summary |= {"noted": {HOSTILE: 1}, "sentences": [HOSTILE]}
     small, damaged = [thumbnail(k) for k in range(20)], overlay(np.eye(4))
-    return Report.of(rows, summary, lambda chosen: [Entry(str(k), {}, small[k % 20], damaged) for k in chosen])
+    return Report.finished(frame, summary, lambda chosen: [(small[k % 20], damaged) for k in chosen])
 
 
 class Whole(HTMLParser):
@@ -146,7 +142,7 @@ def test_a_report_without_readings_or_pictures_is_a_page():
 
 
 def test_a_large_report_shows_the_best_the_worst_and_others(monkeypatch):
-    monkeypatch.setattr("probes.auditing.page.gallery.MOST", 2200)
+    monkeypatch.setattr("probes.auditing.page.gallery.SHOWN", 2200)
     many = report(3000)
     data = held(page(many))
     assert len(data["names"]) == 2200

@@ -3,17 +3,19 @@
 import io
 import json
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
+from probes.auditing import likeness
+from probes.auditing.columns import completed, of_rows
 from probes.auditing.inputs import items, merged
 from probes.auditing.intention import Intention
-from probes.auditing.ledger import Entry
-from probes.auditing.likeness import marked
 from probes.auditing.pairing import pair, pair_variants
+from probes.auditing.reference import distance
 from probes.errors import UserError
 from probes.lineage import Lineage
 
@@ -35,7 +37,7 @@ def test_a_table_says_what_was_meant(folder):
     (folder / "list.csv").write_text(TABLE)
     (first, second, third), _ = items(folder / "list.csv")
     assert first.intention == Intention("lemons", (("baroque", 1.0),), (), (1600, 1725))
-    assert first.cells == {"group": "sd", "seed": 3, "human_style": "baroque", "rating": "4"}
+    assert first.cells == {"generator": "sd", "seed": 3, "human_style": "baroque", "rating": "4"}
     assert second.intention is None
     assert [note.partition(" is ")[0] for note in second.cells["notes"]] == ["the intended style 'barok'", "the intended period 'soon'"]
     assert third.intention.styles == (("baroque", 0.7), ("ukiyo-e", 0.3))
@@ -48,7 +50,7 @@ def test_a_table_says_what_was_meant(folder):
 
 def test_a_folder_may_hold_a_table(folder):
     (folder / "metadata.csv").write_text(TABLE)
-    found = {item.source.name: item.intention for item in items(folder)[0]}
+    found = {Path(item.source).name: item.intention for item in items(folder)[0]}
     assert list(found) == ["a.png", "b.png", "c.png", 'odd, "name".png']
     assert found["a.png"].prompt == "lemons"
     assert found["c.png"] is None
@@ -113,46 +115,92 @@ def row(image, **cells):
     return {"image": image, **read, **cells}
 
 
+def named(rows, column):
+    return [value or None for value in rows[column]]
+
+
 def test_pairs_go_by_seed_and_prompt_then_by_name_and_never_by_order():
     before = [row("x/2.png", seed=2, prompt="a", saturation=0.25), row("x/1.png", seed=1, prompt="a")]
     before += [row("x/b.png"), row("x/d.png"), row("y/d.png")]
     rows = [row("z/7.png", seed=1, prompt="a"), row("z/8.png", seed=2, prompt="a", verdict_log_odds=1.0)]
     rows += [row("z/b.png"), row("z/c.png"), row("z/d.png"), row("z/9.png", seed=2, prompt="other")]
+    rows, before = of_rows(rows), of_rows(before)
     pair(rows, before)
-    assert [entry.get("baseline") for entry in rows] == ["x/1.png", "x/2.png", "x/b.png", None, None, None]
-    assert rows[1]["saturation_drift"] == 0.25
-    assert (rows[1]["guide_gain"], rows[1]["verdict_gain"]) == (0.0, 2.0)
-    assert "not paired" in rows[4]["notes"][0]
+    assert named(rows, "baseline") == ["x/1.png", "x/2.png", "x/b.png", None, None, None]
+    assert rows["saturation_drift"][1] == 0.25
+    assert (rows["guide_gain"][1], rows["verdict_gain"][1]) == (0.0, 2.0)
+    assert "not paired" in rows["notes"][4]
+    assert rows["guide_gain"].isna().tolist() == [False, False, False, True, True, True]
+
+
+def test_a_counterpart_that_was_not_read_or_meant_otherwise_gives_no_gain():
+    rows = of_rows([row("a/1.png", style_target="baroque"), row("a/2.png", style_target="baroque")])
+    pair(rows, of_rows([row("b/1.png", style_target="rococo"), {"image": "b/2.png", "error": "empty"}]))
+    assert named(rows, "baseline") == ["b/1.png", None]
+    assert rows["guide_gain"].isna().all()
+    assert rows["contrast_drift"][0] == 0
 
 
 def test_the_variants_of_a_run_are_pairs():
-    rows = [row(f"{seed}-{variant}.png", seed=seed, variant=variant) for seed in (0, 1) for variant in ("guided", "unguided")]
+    rows = of_rows([row(f"{seed}-{variant}.png", seed=seed, variant=variant) for seed in (0, 1) for variant in ("guided", "unguided")])
     pair_variants(rows)
-    assert [entry.get("baseline") for entry in rows] == ["0-unguided.png", None, "1-unguided.png", None]
+    assert named(rows, "baseline") == ["0-unguided.png", None, "1-unguided.png", None]
+    assert rows["guide_gain"].tolist()[::2] == [0.0, 0.0]
+
+
+def hashed(name, bits=0, digest="", **cells):
+    """A row as it is kept inside, with hash and digest."""
+    return {"image": name, "contrast": 0.2, "fingerprint": bits.to_bytes(32, "big"), "sha256": (digest or name).encode().ljust(32), **cells}
+
+
+def inside(rows):
+    return completed(of_rows(rows).assign(**{name: [one[name] for one in rows] for name in ("fingerprint", "sha256")}))
 
 
 def test_near_duplicates_name_the_first_of_them():
-    def entry(name, bits, digest):
-        return Entry(name, {"image": name, "fingerprint": f"{bits:064x}", "contrast": 0.2, "sha256": digest, "style_target": ""})
-
     far = (1 << 256) - 1
-    rows, _ = marked([entry("a", 0, "1"), entry("b", far, "2"), entry("c", 7, "3"), entry("d", far, "2"), entry("e", 15, "4")])
-    assert [found.get("duplicate_of") for found in rows] == [None, None, "a", "b", "a"]
-    assert [found.get("duplicate_bits") for found in rows] == [None, None, 3, 0, 1]
+    rows = inside([hashed("a", 0), hashed("b", far, "2"), hashed("c", 7), hashed("d", far, "2"), hashed("e", 15)])
+    likeness.mark(rows)
+    assert named(rows, "duplicate_of") == [None, None, "a", "b", "a"]
+    assert rows["duplicate_bits"].tolist()[2:] == [3, 0, 1]
+
+
+def test_beyond_what_can_be_compared_equal_hashes_still_count(monkeypatch):
+    monkeypatch.setattr(likeness, "MOST", 2)
+    rows = inside([hashed("a", 5), hashed("b", 5), hashed("c", 7)])
+    likeness.mark(rows)
+    assert named(rows, "duplicate_of") == [None, "a", None]
 
 
 def test_variants_of_one_seed_are_no_duplicates_of_each_other():
-    def entry(name, **cells):
-        return Entry(name, {"image": name, "fingerprint": "0" * 64, "contrast": 0.2, "sha256": name, "style_target": "", **cells})
-
     guided, unguided = ({"seed": 3, "prompt": "a", "variant": variant} for variant in ("guided", "unguided"))
-    rows, _ = marked([entry("a", **unguided), entry("b", **guided), entry("c", **guided), entry("d")])
-    assert [found.get("duplicate_of") for found in rows] == [None, None, "b", "a"]
+    rows = inside([hashed("a", **unguided), hashed("b", **guided), hashed("c", **guided), hashed("d")])
+    likeness.mark(rows)
+    assert named(rows, "duplicate_of") == [None, None, "b", "a"]
+
+
+def test_copies_of_a_reference_name_the_nearest():
+    rows, known = inside([hashed("a", 0), hashed("b", (1 << 200) - 1)]), inside([hashed("x", 31), hashed("y", 1)])
+    likeness.mark_reference(rows, known)
+    assert named(rows, "reference_match") == ["y", None]
+    assert rows["reference_bits"][0] == 1
 
 
 def test_diversity_is_the_mean_distance_of_all_pairs():
-    features = np.random.default_rng(0).normal(size=(7, 5)).astype(np.float16)
-    entries = [Entry(str(k), row("", sha256=str(k), style_target="x"), features=one.tobytes()) for k, one in enumerate(features)]
-    unit = features.astype(float) / np.linalg.norm(features.astype(float), axis=1, keepdims=True)
+    features = np.random.default_rng(0).normal(size=(7, 5)).astype(np.float32)
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
     pairs = (1 - unit @ unit.T)[np.triu_indices(7, 1)]
-    assert marked(entries)[1]["x"]["mean_distance"] == pytest.approx(pairs.mean())
+    parts = [(np.arange(4), features[:4]), (np.arange(4, 7), features[4:])]
+    found = likeness.diversity(pd.Series(["x"] * 7), parts)
+    assert found["x"]["mean_distance"] == pytest.approx(pairs.mean(), abs=1e-5)
+
+
+def test_the_distance_of_a_set_to_a_reference_lies_at_its_floor_for_one_distribution():
+    rng = np.random.default_rng(0)
+    same, real, other = (rng.normal(size=(300, 16)) + shift for shift in (0, 0, 0.5))
+    near, floor = distance([(np.arange(300), same)], (300, 300), [(np.arange(300), real)])
+    far, _ = distance([(np.arange(300), other)], (300, 300), [(np.arange(300), real)])
+    assert abs(near["kid"]) < 0.05
+    assert abs(floor["kid"]) < 0.05
+    assert far["kid"] > 0.2
+    assert distance([], (0, 300), [(np.arange(300), real)]) == (None, None)

@@ -6,9 +6,10 @@ import torch
 
 pytest.importorskip("sklearn")
 
+from probes import distributions
 from probes.errors import UserError
 from probes.judges import STYLES
-from recipes import distributions, metrics
+from recipes import metrics
 
 
 def gauss(n: int, d: int = 8, shift: float = 0., seed: int = 0) -> torch.Tensor:

@@ -11,6 +11,7 @@ import torch
 from PIL import Image, PngImagePlugin
 
 from probes.auditing.opening import opened
+from probes.image import unit
 from probes.provenance import a1111, said
 
 GRADIENT = np.tile(np.linspace(0, 255, 48, dtype=np.uint8), (40, 1))
@@ -29,7 +30,7 @@ def test_animations_give_their_first_frame():
         exact = {"lossless": True} if kind == "WEBP" else {}
         found = opened(written(frames[0], kind, save_all=True, append_images=frames[1:], **exact), name)
         assert found.notes[0] == "the first of 3 frames"
-        assert found.pixels[0, :, 20, 20].round().tolist() == [1, 0, 0]
+        assert unit(found.pixels)[0, :, 20, 20].round().tolist() == [1, 0, 0]
 
 
 def test_turns_of_exif_are_carried_out():
@@ -45,11 +46,11 @@ def test_transparency_palettes_and_cmyk_become_colours():
     clear.putalpha(0)
     found = opened(written(clear, "PNG"), "a.png")
     assert found.notes == ["transparency laid over white"]
-    assert found.pixels.min() == 1
+    assert unit(found.pixels).min() == 1
     assert opened(written(PHOTO.quantize(8), "PNG"), "a.png").notes == ["palette colours"]
     cmyk = opened(written(Image.new("CMYK", (40, 40), (0, 255, 255, 0)), "JPEG"), "a.jpg")
     assert cmyk.notes == ["CMYK colours were converted without a profile"]
-    assert cmyk.pixels[0, :, 9, 9].round().tolist() == [1, 0, 0]
+    assert unit(cmyk.pixels)[0, :, 9, 9].round().tolist() == [1, 0, 0]
 
 
 def test_greys_of_16_bits_keep_their_range():

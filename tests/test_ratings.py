@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, kendalltau, spearmanr
 
-from probes.auditing.ratings import agreed, agreement, calibration, rate
+from probes.auditing.rates import rate
+from probes.auditing.ratings import agreed, agreement, calibration
 
 RNG = np.random.default_rng(0)
 
@@ -26,8 +27,8 @@ def test_words_are_compared_with_styles():
     pairs = (("Baroque", "baroque"), ("rococo", "rococo"), ("rococo", "baroque"))
     rows = [{"human_style": said, "style_top": read} for said, read in pairs]
     assert agreement(rows)["human_style"]["kappa"]["style_top"] == pytest.approx((2 / 3 - 4 / 9) / (1 - 4 / 9))
-    assert agreed([]) is None
-    assert agreed([("a", "a")] * 3) is None
+    assert agreed([], []) is None
+    assert agreed(["a"] * 3, ["a"] * 3) is None
 
 
 def test_calibration_by_hand():

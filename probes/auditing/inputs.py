@@ -1,6 +1,7 @@
 """What there is to audit: pictures of folders, globs, tar shards, tables and runs, as a list of items that are opened one by one."""
 
 import json
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -9,8 +10,9 @@ from torch import Tensor
 
 from probes import image
 from probes.auditing import tars
+from probes.auditing.columns import rated
 from probes.auditing.intention import Intention
-from probes.auditing.item import COLUMNS, RATED, Item, told
+from probes.auditing.item import COLUMNS, Item, told
 from probes.errors import UserError
 from probes.lineage import Lineage
 from probes.paths import printable, typed
@@ -39,11 +41,11 @@ def items(images: Tensor | str | Path | Sequence[str | Path | Tensor]) -> tuple[
         return [item for shard in shards for item in tars.members(shard)], []
     if path.name.lower().endswith((".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")):
         raise UserError(f"{path} is compressed, so that no picture in it can be reached directly; unpack it to a .tar.")
-    return [Item(printable(file), file) for file in image.find(path)], []
+    return [_item(file) for file in image.files(path)], []
 
 
 def _entry(path: Path) -> list[Item]:
-    return tars.members(path) if path.suffix == ".tar" else [Item(printable(path), path)]
+    return tars.members(path) if path.suffix == ".tar" else [_item(str(path))]
 
 
 def _folder(folder: Path) -> tuple[list[Item], list[Lineage]]:
@@ -52,7 +54,7 @@ def _folder(folder: Path) -> tuple[list[Item], list[Lineage]]:
     shards = [] if record.is_file() else sorted(folder.glob("*.tar"))
     if shards and not any(file.suffix.lower() in image.SUFFIXES for file in folder.iterdir()):
         return [item for shard in shards for item in tars.members(shard)], steered
-    files = _pictures(folder) if record.is_file() else [Item(printable(file), file) for file in image.find(folder)]
+    files = _pictures(folder) if record.is_file() else [_item(file) for file in image.files(folder)]
     table = next((folder / f"metadata{suffix}" for suffix in TABLES if (folder / f"metadata{suffix}").is_file()), None)
     if table is None:
         return files, steered
@@ -62,7 +64,11 @@ def _folder(folder: Path) -> tuple[list[Item], list[Lineage]]:
 
 def _pictures(folder: Path) -> list[Item]:
     """A run's pictures: its contact sheets are none."""
-    return [Item(printable(file), file) for file in image.find(folder) if file.name != "sheet.png"]
+    return [_item(file) for file in image.files(folder) if os.path.basename(file) != "sheet.png"]
+
+
+def _item(path: str, *said) -> Item:
+    return Item(path if path.isascii() else printable(Path(path)), path, *said)
 
 
 def _steered(path: Path) -> list[Lineage]:
@@ -87,15 +93,15 @@ def _table(path: Path) -> list[Item]:
         raise UserError(f"{path} has no column that names files; call it file_name.")
     if not len(frame):
         raise UserError(f"{path} names no files.")
-    rated = [name for name in names if name.split("_")[0] in RATED]
+    ratings = rated(names)
     rows = frame.astype(object).where(frame.notna(), "").to_dict("records")
-    return [_row(path.parent, {key: str(row[name]) for key, name in known.items() if name}, {name: row[names[name]] for name in rated})
+    return [_row(path.parent, {key: str(row[name]) for key, name in known.items() if name}, {name: row[names[name]] for name in ratings})
             for row in rows]  # fmt: skip
 
 
 def _row(folder: Path, said: dict[str, str], ratings: dict) -> Item:
-    file = folder / said.pop("file")
-    return Item(printable(file), file, *told(said, ratings))
+    file = str(folder / said.pop("file"))
+    return _item(file, *told(said, ratings))
 
 
 def merged(found: Iterable[Item], given: Sequence[Intention]) -> list[Intention | None]:

@@ -1,82 +1,104 @@
-"""Near-duplicates, and how different the pictures of a set are from each other."""
+"""Near-duplicates among the pictures and of reference images, and how different the pictures of a set are from each other."""
 
 from collections.abc import Iterable
 
 import numpy as np
+import pandas as pd
 
-from probes.auditing.ledger import Entry
 from probes.auditing.pairing import beside
 
 # Of 256 bits. Measured on 600 paintings of 144 pixels: halving, JPEG at quality 30 and noise change at most 32 bits in all of 200, a
 # change of brightness in 199, a crop by 3 % a side in 65; of 179,700 pairs of different paintings the nearest are 61 bits apart.
 NEAR = 32
-MOST = 20_000  # pictures compared with all others; beyond, only equal files and equal hashes are found
-ROWS = 512
+MOST = 100_000  # pictures compared with all others; beyond, only equal files and equal hashes are found
+BLOCK = 2**22  # pairs that are compared at a time
+FLAT = 0.01  # of contrast: the hash of a flatter picture is nothing but rounding, and its content alone is compared
 
 
-def marked(entries: Iterable[Entry]) -> tuple[list[dict], dict[str, dict]]:
-    """The rows, with `duplicate_of` in those that repeat an earlier one, and the diversity of each intended style.
+def mark(rows: pd.DataFrame) -> None:
+    """Fill in `duplicate_of` and `duplicate_bits` of those that repeat an earlier one; the first of them is named.
 
-    Two pictures are near-duplicates where their hashes of structure differ in at most 32 of 256 bits. Flat pictures, whose hash is
-    nothing but rounding, are compared by content only.
+    Two pictures are near-duplicates where their hashes of structure differ in at most 32 of 256 bits, unless they are two variants of
+    one seed and prompt, which are alike on purpose.
     """
-    kept, hashes, sums = [], [], {}
-    for entry in entries:
-        if entry.features:
-            features = np.frombuffer(entry.features, np.float16).astype(np.float64)
-            total, count = sums.get(entry.row["style_target"], (0.0, 0))
-            sums[entry.row["style_target"]] = total + features / max(np.linalg.norm(features), 1e-12), count + 1
-        kept.append(entry.row)
-        hashes.append(entry.row.get("fingerprint") if entry.row.get("contrast", 0) > 0.01 else None)
-    _exact(kept)
-    _near(kept, hashes)
-    return kept, {target: _diversity(total, count) for target, (total, count) in sums.items()}
-
-
-def _exact(rows: list[dict]) -> None:
-    first: dict[str, str] = {}
-    for row in rows:
-        if row.get("error"):
-            continue
-        original = first.setdefault(row["sha256"], row["image"])
-        if original != row["image"]:
-            row |= {"duplicate_of": beside(row["image"], original), "duplicate_bits": 0}
-
-
-def _near(rows: list[dict], hashes: list[str | None]) -> None:
-    """Each is compared with those before it: the nearest is named. Only first ones count as an original."""
-    at = [k for k, value in enumerate(hashes) if value and "duplicate_of" not in rows[k]]
+    read = rows.index[rows["error"] == ""]
+    first: dict[bytes, int] = {}
+    original, bits = {}, {}
+    for k, digest in zip(read, rows.loc[read, "sha256"], strict=True):
+        if (one := first.setdefault(digest, k)) != k:
+            original[k], bits[k] = one, 0
+    at = [k for k in read if k not in original and rows.at[k, "contrast"] > FLAT]
+    hashes, (seeds, variants) = _hashes(rows.loc[at, "fingerprint"]), _variants(rows.loc[at])
     if len(at) > MOST:
-        first: dict[str, int] = {}
-        for k in at:
-            if (original := first.setdefault(hashes[k], k)) != k:
-                rows[k] |= {"duplicate_of": beside(rows[k]["image"], rows[original]["image"]), "duplicate_bits": 0}
+        whole = pd.Series(at).groupby([hashes[:, word] for word in range(4)]).transform("first")
+        original |= {k: one for k, one in zip(at, whole, strict=True) if k != one}
+        bits |= {k: 0 for k, one in zip(at, whole, strict=True) if k != one}
+    else:
+        size, roots = max(BLOCK // max(len(at), 1), 1), {}
+        for start in range(0, len(at), size):
+            stop = min(start + size, len(at))
+            apart = _apart(hashes[start:stop], hashes[:stop])
+            own, some = slice(start, stop), slice(0, stop)
+            apart[np.arange(stop) >= np.arange(start, stop)[:, None]] = 257
+            apart[(seeds[own, None] == seeds[None, some]) & (variants[own, None] != variants[None, some]) & (seeds[own, None] >= 0)] = 257
+            nearest = apart.argmin(1)
+            least = apart[np.arange(stop - start), nearest]
+            for place in np.flatnonzero(least <= NEAR):
+                k = start + int(place)
+                roots[k] = roots.get(int(nearest[place]), int(nearest[place]))
+                original[at[k]], bits[at[k]] = at[roots[k]], int(least[place])
+    if original:
+        names = rows["image"]
+        rows.loc[list(original), "duplicate_of"] = [beside(names[k], names[one]) for k, one in original.items()]
+        rows.loc[list(bits), "duplicate_bits"] = list(bits.values())
+
+
+def mark_reference(rows: pd.DataFrame, reference: pd.DataFrame) -> None:
+    """Fill in `reference_match` and `reference_bits` of those that repeat a reference image, or nearly; the nearest is named."""
+    known = reference[(reference["error"] == "") & (reference["contrast"] > FLAT)]
+    at = rows.index[(rows["error"] == "") & (rows["contrast"] > FLAT)]
+    if not len(known) or not len(at):
         return
-    seeds = [(row.get("seed"), row.get("prompt"), row.get("variant")) for row in (rows[k] for k in at)]
-    bits = np.unpackbits(np.array([list(bytes.fromhex(hashes[k])) for k in at], np.uint8).reshape(len(at), 32), axis=1).astype(np.float32)
-    roots: dict[int, int] = {}
-    for start in range(0, len(at), ROWS):
-        block = bits[start : start + ROWS]
-        apart = block.sum(1, keepdims=True) + bits[: start + ROWS].sum(1) - 2 * block @ bits[: start + ROWS].T
-        later = np.arange(apart.shape[1]) >= np.arange(start, start + len(block))[:, None]
-        apart[later | _counterparts(seeds[start : start + ROWS], seeds[: start + ROWS])] = np.inf
-        for k in range(len(block)):
-            if start + k and apart[k].min() <= NEAR:
-                row, nearest = rows[at[start + k]], int(apart[k].argmin())
-                roots[start + k] = roots.get(nearest, nearest)
-                original = rows[at[roots[start + k]]]["image"]
-                row |= {"duplicate_of": beside(row["image"], original), "duplicate_bits": int(apart[k].min())}
+    hashes, others = _hashes(rows.loc[at, "fingerprint"]), _hashes(known["fingerprint"])
+    size = max(BLOCK // len(known), 1)
+    for start in range(0, len(at), size):
+        apart = _apart(hashes[start : start + size], others)
+        nearest = apart.argmin(1)
+        least = apart[np.arange(len(apart)), nearest]
+        close = np.flatnonzero(least <= NEAR)
+        rows.loc[at[start + close], "reference_match"] = known["image"].iloc[nearest[close]].tolist()
+        rows.loc[at[start + close], "reference_bits"] = least[close].tolist()
 
 
-def _counterparts(some: list[tuple], others: list[tuple]) -> np.ndarray:
-    """Which pairs are two variants of one seed and prompt: those are alike on purpose."""
-    codes = {seed: k for k, seed in enumerate(dict.fromkeys(seed[:2] for seed in others))}
-    variants = {seed: k for k, seed in enumerate(dict.fromkeys(seed[2] for seed in others))}
-    (a, u), (b, v) = (np.array([(codes[s[:2]], variants[s[2]]) for s in side]).reshape(-1, 2).T for side in (some, others))
-    seeded = np.array([seed[0] is not None for seed in some], bool)
-    return (a[:, None] == b) & (u[:, None] != v) & seeded[:, None]
+def diversity(targets: pd.Series, features: Iterable[tuple[np.ndarray, np.ndarray]]) -> dict[str, dict]:
+    """Of each intended style the mean of 1 - cosine over all pairs of pictures, from the sum of the unit vectors alone:
+    |sum f|^2 = n + 2 sum of the cosines."""
+    sums: dict[str, tuple[np.ndarray, int]] = {}
+    codes, names = pd.factorize(targets)
+    for at, some in features:
+        unit = some.astype(np.float64)
+        unit /= np.linalg.norm(unit, axis=1, keepdims=True).clip(1e-12)
+        for code in np.unique(codes[at]):
+            mine = unit[codes[at] == code]
+            total, count = sums.get(names[code], (0.0, 0))
+            sums[names[code]] = total + mine.sum(0), count + len(mine)
+    return {target: {"pictures": count, "mean_distance": float(1 - (total @ total - count) / (count * (count - 1))) if count > 1 else None}
+            for target, (total, count) in sums.items()}  # fmt: skip
 
 
-def _diversity(total: np.ndarray, count: int) -> dict:
-    """Mean of 1 - cosine over all pairs, from the sum of the unit vectors alone: |sum f|^2 = n + 2 sum of the cosines."""
-    return {"pictures": count, "mean_distance": float(1 - (total @ total - count) / (count * (count - 1))) if count > 1 else None}
+def _hashes(fingerprints: pd.Series) -> np.ndarray:
+    return np.frombuffer(b"".join(fingerprints), np.uint64).reshape(-1, 4)
+
+
+def _apart(some: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Bits in which hashes (n, 4) and (m, 4) differ: (n, m)."""
+    apart = np.zeros((len(some), len(others)), np.int16)
+    for word in range(4):
+        apart += np.bitwise_count(some[:, None, word] ^ others[None, :, word])
+    return apart
+
+
+def _variants(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of seed and prompt, -1 where there is no seed, and of the variant."""
+    seeds = rows["seed"].astype("string") + "\0" + rows["prompt"]
+    return pd.factorize(seeds.where(rows["seed"].notna()))[0], pd.factorize(rows["variant"])[0]

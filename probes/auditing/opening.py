@@ -20,7 +20,10 @@ CONVERTED = {
 
 @dataclass
 class Opened:
-    """`pixels` (1, 3, h, w) in [0, 1], or None and `error`, a sentence; `notes` on what is unusual; `said` as in probes/provenance.py."""
+    """`pixels` (1, 3, h, w), 8-bit or floats in [0, 1], or None and `error`, a sentence.
+
+    `notes` on what is unusual; `said` as in probes/provenance.py.
+    """
 
     pixels: Tensor | None = None
     error: str = ""
@@ -44,7 +47,7 @@ def opened(data: bytes, name: str) -> Opened:
                 raise Image.DecompressionBombError
             found.said = provenance.said(picture)
             found.notes = _notes(picture, name)
-            found.pixels = image.from_pil(ImageOps.exif_transpose(picture))
+            found.pixels = image.stored(ImageOps.exif_transpose(picture))
     except UserError as error:
         found.error = str(error).rstrip(".")
     except Image.DecompressionBombError:

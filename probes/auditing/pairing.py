@@ -1,15 +1,19 @@
 """Pairs each picture with its counterpart, by seed and prompt or by name and never by order, and says how it drifted."""
 
-from collections.abc import Callable, Hashable, Sequence
+import os
+from collections.abc import Sequence
 from pathlib import PurePath
 
+import pandas as pd
+
+from probes.auditing.columns import LATER, SEPARATOR
 from probes.auditing.intention import Intention
 from probes.auditing.item import Item
 from probes.auditing.looks import LOOKS
 
 GAINS = {"guide_gain": "style_log_odds", "verdict_gain": "verdict_log_odds"}
 UNGUIDED = "unguided"
-AMBIGUOUS = object()
+SHARED = "several pictures have its seed and prompt, or its name, so that it is not paired"
 
 
 def intents(before: Sequence[Item], after: Sequence[Item], meant: Sequence[Intention | None]) -> list[Intention | None]:
@@ -19,56 +23,54 @@ def intents(before: Sequence[Item], after: Sequence[Item], meant: Sequence[Inten
     return [by_name.get(_name(item.name)) or everyone for item in before]
 
 
-def pair(rows: list[dict], before: list[dict]) -> None:
-    """Add to each row that has one counterpart its name (`baseline`), the drift of its looks and the gains of guide and judge.
+def pair(rows: pd.DataFrame, before: pd.DataFrame) -> None:
+    """Fill in for each row that has one counterpart its name (`baseline`), the drift of its looks and the gains of guide and judge.
 
     A key that two pictures of a side share pairs neither of them, and a note says so.
     """
-    for key in (_seeded, lambda row: _name(row["image"])):
-        known, own = _by(key, before), _by(key, rows)
-        for row in rows:
-            other = known.get(key(row))
-            if "baseline" in row or other is None or row.get("error"):
-                continue
-            if other is AMBIGUOUS or own[key(row)] is AMBIGUOUS:
-                row["notes"] = [*row.get("notes", []), "several pictures have its seed and prompt, or its name, so that it is not paired"]
-            elif not other.get("error"):
-                _drift(row, other)
+    read, counterpart = before[before["error"] == ""], pd.Series(-1, index=rows.index)
+    for keys in (_seeds, lambda some: some["image"].map(_name)):
+        own, known = keys(rows), keys(read)
+        shared = set(known[known.duplicated(keep=False)].dropna()) | (set(own[own.duplicated(keep=False)].dropna()) & set(known.dropna()))
+        places = {key: place for place, key in known.dropna().items() if key not in shared}
+        alone = (rows["error"] == "") & (counterpart < 0)
+        found, clash = own.map(places).where(alone), rows.index[own.isin(shared) & alone & ~rows["notes"].str.contains(SHARED, regex=False)]
+        rows.loc[clash, "notes"] = [SEPARATOR.join(filter(None, (note, SHARED))) for note in rows.loc[clash, "notes"]]
+        counterpart = counterpart.where(found.isna(), found).astype("int64")
+    _drift(rows, before, counterpart[counterpart >= 0])
 
 
-def pair_variants(rows: list[dict]) -> None:
+def pair_variants(rows: pd.DataFrame) -> None:
     """Within one run: the unguided picture of the same seed and prompt is the counterpart of each other variant."""
-    for variant in dict.fromkeys(row.get("variant") for row in rows if row.get("variant") not in (None, "", UNGUIDED)):
-        some = [row for row in rows if row.get("variant") == variant and _seeded(row)]
-        before = [row for row in rows if row.get("variant") == UNGUIDED and _seeded(row)]
-        pair(some, before)
+    unguided, seeded = rows["variant"] == UNGUIDED, _seeds(rows).notna()
+    if not unguided.any():
+        return
+    for variant in [name for name in rows["variant"].unique() if name not in ("", UNGUIDED)]:
+        some = rows[(rows["variant"] == variant) & seeded].copy()
+        pair(some, rows[unguided & seeded])
+        for name in (*LATER, "notes"):
+            rows.loc[some.index, name] = some[name]
 
 
-def _drift(row: dict, other: dict) -> None:
-    row["baseline"] = beside(row["image"], other["image"])
-    row |= {f"{name}_drift": row[name] - other[name] for name in LOOKS if row.get(name) is not None and other.get(name) is not None}
+def _drift(rows: pd.DataFrame, before: pd.DataFrame, counterpart: pd.Series) -> None:
+    at, other = counterpart.index, before.loc[counterpart]
+    rows.loc[at, "baseline"] = [beside(*names) for names in zip(rows.loc[at, "image"], other["image"], strict=True)]
+    for name in LOOKS:
+        rows.loc[at, f"{name}_drift"] = rows.loc[at, name].to_numpy() - other[name].to_numpy()
+    same = at[rows.loc[at, "style_target"].to_numpy() == other["style_target"].to_numpy()]
     for gain, name in GAINS.items():
-        if row.get(name) is not None and other.get(name) is not None and row.get("style_target") == other.get("style_target"):
-            row[gain] = row[name] - other[name]
+        rows.loc[same, gain] = rows.loc[same, name].to_numpy() - before.loc[counterpart[same], name].to_numpy()
 
 
 def beside(name: str, other: str) -> str:
     """What another picture is called next to this one: its file's name alone where both lie in one folder."""
-    return PurePath(other).name if PurePath(other).parent == PurePath(name).parent else other
+    return os.path.basename(other) if os.path.dirname(other) == os.path.dirname(name) else other
 
 
-def _by(key: Callable[[dict], Hashable], rows: list[dict]) -> dict[Hashable, dict]:
-    found: dict = {}
-    for row in rows:
-        if (at := key(row)) is not None:
-            found[at] = AMBIGUOUS if at in found else row
-    return found
-
-
-def _seeded(row: dict) -> Hashable | None:
-    """Seed and prompt, and the intended style where pictures of several share both; None where there is no seed."""
-    seed = row.get("seed")
-    return None if seed is None else (int(seed), row.get("prompt") or "", row.get("style_target") or "")
+def _seeds(rows: pd.DataFrame) -> pd.Series:
+    """Seed and prompt, and the intended style where pictures of several share both; missing where there is no seed."""
+    keys = rows["seed"].astype("string") + "\0" + rows["prompt"] + "\0" + rows["style_target"]
+    return keys.astype(object).where(rows["seed"].notna(), None)
 
 
 def _name(image: str) -> str:

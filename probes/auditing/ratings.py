@@ -1,11 +1,9 @@
 """How far the readings agree with what people said of the same pictures."""
 
 from collections.abc import Sequence
-from math import isfinite, sqrt
+from math import isfinite
 
 import numpy as np
-from scipy.stats import norm as normal
-from scipy.stats import t as student
 
 from probes.reliability import kappa, rank_correlation, within
 
@@ -46,36 +44,18 @@ def calibration(probabilities: Sequence[float], right: Sequence[float], bins: in
     return {"pictures": len(p), "ece": float(np.abs(gaps).sum() / len(p)), "brier": float(np.mean((p - y) ** 2))}
 
 
-def rate(successes: Sequence[bool], clusters: Sequence[object]) -> tuple[float, float | None, float | None]:
-    """A rate and its 95 % interval that holds pictures of one cluster (a prompt) together.
-
-    Student's t on the cluster-robust standard error, cut to [0, 1]; None where there are fewer than two clusters. Where every picture is
-    a cluster, or the clusters do not differ: Wilson's interval for as many trials as clusters, which is one also for 0 of n.
-    """
-    values, groups = np.asarray(successes, float), {cluster: k for k, cluster in enumerate(dict.fromkeys(clusters))}
-    at, mean, count = [groups[cluster] for cluster in clusters], float(values.mean()), len(groups)
-    if count < 2:
-        return mean, None, None
-    residuals = np.bincount(at, values - mean)
-    half = float(student.ppf(0.975, count - 1)) * sqrt(count / (count - 1) * float(residuals @ residuals)) / len(values)
-    if count < len(values) and half > 1e-9:
-        return mean, max(mean - half, 0.0), min(mean + half, 1.0)
-    z = float(normal.ppf(0.975))
-    middle, half = mean + z * z / 2 / count, z * sqrt(mean * (1 - mean) / count + z * z / 4 / count**2)
-    return mean, max((middle - half) / (1 + z * z / count), 0.0), min((middle + half) / (1 + z * z / count), 1.0)
-
-
-def agreed(pairs: Sequence[tuple[str, str]]) -> float | None:
-    """Cohen's kappa of pairs of labels; None where there are none, or where chance alone agrees always."""
-    if not pairs:
+def agreed(some: Sequence[str], others: Sequence[str]) -> float | None:
+    """Cohen's kappa of labels side by side; None where there are none, or where chance alone agrees always."""
+    if not len(some):
         return None
-    numbers = {label: k for k, label in enumerate(dict.fromkeys(label for pair in pairs for label in pair))}
-    found = kappa(*np.array([[numbers[label] for label in pair] for pair in pairs]).T)
+    numbers = {label: k for k, label in enumerate(dict.fromkeys([*some, *others]))}
+    found = kappa(*(np.array([numbers[label] for label in side]) for side in (some, others)))
     return found if isfinite(found) else None
 
 
 def _words(rated: list[dict], name: str, seen: str) -> float | None:
-    return agreed([(str(row[name]).strip().lower().replace(" ", "-"), row[seen]) for row in rated if row.get(seen)])
+    both = [row for row in rated if row.get(seen)]
+    return agreed([str(row[name]).strip().lower().replace(" ", "-") for row in both], [row[seen] for row in both])
 
 
 def _number(value: object) -> float | None:

@@ -1,14 +1,15 @@
 """Reads pictures, one encoder pass for all probes and one of the judge: prepared one by one in workers, read in batches."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b, sha256
+from json import dumps
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from probes import domain, image, relevance
+from probes import domain, image
 from probes.auditing import damage, looks, opening, reasons
 from probes.auditing.intention import Intention
 from probes.auditing.item import Item
@@ -18,7 +19,6 @@ from probes.encoders import Encoder
 from probes.errors import UserError
 from probes.heads import card
 from probes.judge import Judge, Opinion
-from probes.judges.readout import prepare
 from probes.origin import OriginProbe
 from probes.paths import printable
 from probes.period import PeriodProbe
@@ -26,16 +26,18 @@ from probes.probe import Measure
 from probes.scene import SceneProbe
 from probes.style import StyleProbe
 
-UNKNOWN = float("nan")
+MOST_AIMS = 4096  # intentions whose measures are kept: a million prompts would fill the memory
+FARTHEST = 99  # percent of real paintings that lie nearer to those the heads learned from: beyond, a reading is out of its domain
 HEADS = ("style", "period", "content", "scene", "origin", "artifacts", "domain")
-SCHEMA = 1  # of the rows: raise it when a reading changes its meaning
+SCHEMA = 2  # of the rows: raise it when a reading changes its meaning
 
 
 @dataclass(slots=True)
 class Picture:
-    """A picture at the sizes that encoder and judge see, (1, 3, h, w); no pixels where it could not be opened, or was read before."""
+    """A picture at the sizes that encoder and judge see, (1, 3, h, w), 8-bit or floats in [0, 1]; none where it could not be opened,
+    or was read before."""
 
-    key: str
+    key: bytes
     row: dict
     intention: Intention = field(default_factory=Intention)
     seen: Tensor | None = None
@@ -54,8 +56,7 @@ class Reading:
         shipped = card.shipped("domain", encoder)
         self.domain = domain.load(shipped, encoder.device) if shipped else None
         self.aims: dict[Intention, tuple[Measure | None, ...]] = {}
-        self.side = getattr(judge.network, "side", None) if judge else None  # a judge without one sees pictures as they are, one at a time
-        self.salt = "\0".join((encoder.fingerprint, judge.lineage.weights if judge else "", _heads(encoder), str(thumbnails)))
+        self.salt = "\0".join((encoder.fingerprint, judge.identity if judge else "", _heads(encoder)))
 
     def unasked(self) -> dict[str, str]:
         """By the name of what is read in any case, how far to trust it."""
@@ -64,13 +65,15 @@ class Reading:
         return {name: head.reliability for name, head in heads.items()} | self.scene.reliabilities
 
     def aimed(self, intention: Intention) -> tuple[Measure | None, ...]:
-        """Measures of style, period and content for one intention."""
+        """Measures of style, period and content for one intention; only the last few thousand are kept."""
         if intention not in self.aims:
+            if len(self.aims) >= MOST_AIMS:
+                self.aims.clear()
             self.aims[intention] = tuple(probe.aim(intention) for probe in (self.style, self.period, self.content))
         return self.aims[intention]
 
     @torch.no_grad()
-    def prepare(self, item: Item, intention: Intention | None, known: Sequence[str]) -> Picture:
+    def prepare(self, item: Item, intention: Intention | None, known: Container[bytes]) -> Picture:
         """Opens, measures and shrinks one picture; `known` keys are not opened. Never raises for what a file holds."""
         row = {"image": item.name, **item.cells}
         row["notes"] = list(row.get("notes", []))
@@ -82,10 +85,10 @@ class Reading:
                 found, data = None, item.read()
             except UserError as error:
                 found, data = opening.Opened(error=str(error)), b"\0" + str(error).encode()
-        row["sha256"] = sha256(data).hexdigest()
+        row["sha256"] = sha256(data).digest()
         told = sorted((name, str(value)) for name, value in item.cells.items())
         identity = repr((self.salt, item.name, row["sha256"], intention, told)).encode("utf-8", "replace")
-        key = blake2b(identity, digest_size=16).hexdigest()
+        key = blake2b(identity, digest_size=16).digest()
         if key in known:
             return Picture(key, row)
         found = found or opening.opened(data, item.name)
@@ -100,13 +103,21 @@ class Reading:
         height, width = found.pixels.shape[-2:]
         row |= {"width": width, "height": height}
         small = looks.thumbnail(found.pixels) if self.thumbnails else b""
-        judged = None if self.judge is None else (prepare(found.pixels, self.side) + 1) / 2 if self.side else found.pixels
+        judged = None if self.judge is None else self.judge.fit(found.pixels)
         # Fitted twice is fitted once: what the encoder's own preprocessing gives passes through it unchanged.
-        picture = Picture(key, row, meant, relevance.seen(self.encoder, found.pixels).cpu(), judged, thumbnail=small)
+        picture = Picture(key, row, meant, self.encoder.fit(found.pixels), judged, thumbnail=small)
         if self.artifacts:
-            picture.whole, notes = damage.fitted(found.pixels)
+            picture.whole, notes = damage.fitted(image.unit(found.pixels))
             row["notes"] += notes
         return picture
+
+    def thumbnail(self, item: Item) -> bytes:
+        """Of a picture that was read before; nothing where it is gone, or no longer opens."""
+        try:
+            found = opening.Opened(item.source[None]) if isinstance(item.source, Tensor) else opening.opened(item.read(), item.name)
+        except UserError:
+            return b""
+        return looks.thumbnail(found.pixels) if found.pixels is not None else b""
 
     @torch.no_grad()
     def entries(self, group: Sequence[Picture]) -> list[Entry]:
@@ -116,44 +127,70 @@ class Reading:
         return [filled.get(id(picture)) or Entry(picture.key, picture.row) for picture in group]
 
     def _read(self, pictures: list[Picture]) -> list[Entry]:
-        embeddings = self.encoder(torch.cat([picture.seen for picture in pictures]).to(self.encoder.device))
+        """One pass of each network; every number leaves the device once a batch, not once a picture."""
+        embeddings = self.encoder(self._batch([picture.seen for picture in pictures]))
         opinion = self._opinion(pictures)
         features = (embeddings if opinion is None else opinion.features).cpu().numpy().astype(np.float16)
-        seen_styles, years = self.style.read(embeddings), self.period.read(embeddings)
-        scenes, origins = self.scene.read(embeddings), self.origin.read(embeddings)
-        labels, entries = list(seen_styles["labels"]), []
+        styles = self.style.read(embeddings)["style_probabilities"]
+        cells = self._unasked(embeddings)
+        asked = [{} for _ in pictures]
+        for intention, at in _alike(pictures).items():
+            for k, found in zip(at, self._asked(intention, at, embeddings, styles, opinion), strict=True):
+                asked[k] = found
+        entries = []
         for k, picture in enumerate(pictures):
-            one, (style, period, content) = embeddings[k : k + 1], self.aimed(picture.intention)
-            row = {"style_target": picture.intention.target}
-            row |= {name: float(years[name][k]) for name in ("year", "year_low", "year_high")}
-            row |= dict(zip(("period_low", "period_high"), picture.intention.period or (), strict=False))
-            row |= {name: float(m.score(one)) if m else UNKNOWN for name, m in (("year_error", period), ("content", content))}
-            row |= reasons.styled(style, one, seen_styles["style_probabilities"][k], labels)
-            row |= {"scene": scenes["scene_labels"][int(scenes["scene_probabilities"][k].argmax())], "figures": float(scenes["figures"][k])}
-            row |= {"indoor": float(scenes["indoor"][k])} if "indoor" in scenes else {}
-            row |= {"made_by_model": float(origins["made_by_model"][k])}
-            row |= {"domain_percentile": float(self.domain.percentile(one)[0])} if self.domain else {}
-            row |= reasons.judged(self.judge, opinion, k, picture.intention) if opinion else {}
             damaged, where = damage.cells(self.artifacts, picture.whole.to(self.encoder.device)) if self.artifacts else ({}, b"")
-            row = picture.row | row | damaged
+            row = picture.row | {name: values[k] for name, values in cells.items()} | asked[k] | damaged
             row["reason"] = reasons.reason(row, picture.intention)
-            row["trust"] = {measure.name: measure.reliability for measure in (style, period, content) if measure}
-            entries.append(Entry(picture.key, row, picture.thumbnail, where if self.thumbnails else b"", features[k].tobytes()))
+            entries.append(Entry(picture.key, row, picture.thumbnail, where, features[k].tobytes()))
         return entries
+
+    def _unasked(self, embeddings: Tensor) -> dict[str, list]:
+        """What is read whatever was meant: columns of n values."""
+        years, scenes, origins = self.period.read(embeddings), self.scene.read(embeddings), self.origin.read(embeddings)
+        found = {name: years[name].tolist() for name in ("year", "year_low", "year_high")}
+        found["scene"] = [scenes["scene_labels"][place] for place in scenes["scene_probabilities"].argmax(1).tolist()]
+        found |= {name: scenes[name].tolist() for name in ("figures", "indoor") if name in scenes}
+        found["made_by_model"] = origins["made_by_model"].tolist()
+        if self.domain:
+            found["domain_percentile"] = self.domain.percentile(embeddings).tolist()
+            found["out_of_domain"] = [percentile > FARTHEST for percentile in found["domain_percentile"]]
+        return found
+
+    def _asked(self, intention: Intention, at: list[int], embeddings: Tensor, styles: Tensor, opinion: Opinion | None) -> list[dict]:
+        """What guide and judge say against one intention, of the pictures `at`: a row's cells each."""
+        some, (style, period, content) = embeddings[at], self.aimed(intention)
+        found = {"style_target": [intention.target] * len(at)}
+        found |= {name: [year] * len(at) for name, year in zip(("period_low", "period_high"), intention.period or (), strict=False)}
+        found |= {name: measure.score(some).tolist() for name, measure in (("year_error", period), ("content", content)) if measure}
+        found |= reasons.styled(style, some, styles[at], self.style.labels)
+        found |= reasons.judged(self.judge, opinion, at, intention) if opinion else {}
+        found["trust"] = [dumps({measure.name: measure.reliability for measure in (style, period, content) if measure})] * len(at)
+        return [dict(zip(found, cells, strict=True)) for cells in zip(*found.values(), strict=True)]
 
     def _opinion(self, pictures: list[Picture]) -> Opinion | None:
         if self.judge is None:
             return None
-        if self.side:
-            return self.judge(torch.cat([picture.judged for picture in pictures]).to(self.encoder.device))
-        said = [self.judge(picture.judged.to(self.encoder.device)) for picture in pictures]
-        return Opinion(**{name: torch.cat([getattr(one, name) for one in said]) for name in Opinion.__dataclass_fields__})
+        return self.judge(self._batch([picture.judged for picture in pictures]))
+
+    def _batch(self, pictures: list[Tensor]) -> Tensor:
+        """(n, 3, h, w) in [0, 1] on the device; 8-bit pictures, which nearly all are, travel as such."""
+        same = len({picture.dtype for picture in pictures}) == 1
+        return image.unit(torch.cat(pictures if same else list(map(image.unit, pictures))).to(self.encoder.device, non_blocking=True))
+
+
+def _alike(pictures: list[Picture]) -> dict[Intention, list[int]]:
+    """Intention -> which pictures of a batch were meant to be so."""
+    found: dict[Intention, list[int]] = {}
+    for k, picture in enumerate(pictures):
+        found.setdefault(picture.intention, []).append(k)
+    return found
 
 
 def _said(said: dict, row: dict) -> dict:
-    """Variant and seed as the file says them, where nothing else did."""
-    variant, seed = said.get("variant"), said.get("seed")
-    found = {"variant": printable(variant)} if isinstance(variant, str) and "variant" not in row else {}
+    """Variant, strategy, generator and seed as the file says them, where nothing else did."""
+    texts, seed = {"variant": "variant", "strategy": "strategy", "generator": "model"}, said.get("seed")
+    found = {cell: printable(said[name]) for cell, name in texts.items() if isinstance(said.get(name), str) and cell not in row}
     return found | ({"seed": seed} if type(seed) is int and abs(seed) < 2**63 and "seed" not in row else {})
 
 

@@ -1,5 +1,7 @@
 """What guide and judge say of one picture against what it was meant to be, in cells and in a sentence."""
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from probes.auditing.intention import Intention
@@ -9,30 +11,34 @@ from probes.style import StyleMeasure
 UNKNOWN = float("nan")
 
 
-def judged(judge: Judge, opinion: Opinion, k: int, intention: Intention) -> dict:
-    """What the judge says of picture k, and whether that is what was intended."""
-    targets = [name for name, _ in intention.styles]
-    probabilities, top = opinion.styles[k], judge.labels[int(opinion.styles[k].argmax())]
+def judged(judge: Judge, opinion: Opinion, at: list[int], intention: Intention) -> dict[str, list]:
+    """What the judge says of the pictures `at`, and whether that is what was intended: columns. What it does not read has none."""
+    found = {"verdict_year": opinion.years, "verdict_severity": opinion.severity, "verdict_preference": opinion.preference}
+    found = {name: values[at].tolist() for name, values in found.items() if values is not None}
+    if opinion.styles is None:
+        return found
+    targets, probabilities = [name for name, _ in intention.styles], opinion.styles[at].cpu()
+    top = [judge.labels[place] for place in probabilities.argmax(1).tolist()]
     knows = bool(targets) and all(name in judge.labels for name in targets)
-    aimed = [judge.labels.index(name) for name in targets] if knows else [judge.labels.index(top)]
-    return {
-        "verdict_style": top,
-        "verdict_style_probability": float(probabilities[aimed].sum()) if knows or not targets else UNKNOWN,
-        "verdict_log_odds": float(judge.log_odds(opinion, intention.styles, intention.avoid)[k]) if targets or intention.avoid else UNKNOWN,
-        "verdict_year": float(opinion.years[k]),
-        "verdict_severity": float(opinion.severity[k]),
-        "kept": top in targets if knows else None,
-    }
+    if knows:
+        aimed = probabilities[:, [judge.labels.index(name) for name in targets]].sum(1).tolist()
+    else:
+        aimed = [UNKNOWN] * len(at) if targets else probabilities.amax(1).tolist()
+    found |= {"verdict_style": top, "verdict_style_probability": aimed}
+    found["kept"] = [name in targets for name in top] if knows else [None] * len(at)
+    if targets or intention.avoid:
+        found["verdict_log_odds"] = judge.odds(probabilities, intention.styles, intention.avoid).tolist()
+    return found
 
 
-def styled(measure: StyleMeasure | None, embedding: Tensor, probabilities: Tensor, labels: list[str]) -> dict:
-    """Log-odds and probability of the intended styles together (probability of the top one where none is), and the top one."""
-    top = int(probabilities.argmax())
-    intended = measure.probability(embedding) if measure else None
+def styled(measure: StyleMeasure | None, embeddings: Tensor, probabilities: Tensor, labels: Sequence[str]) -> dict[str, list]:
+    """Log-odds and probability of the intended styles together (probability of the top one where none is), and the top one: columns."""
+    most, top = probabilities.max(1)
+    intended = measure.probability(embeddings) if measure else None
     return {
-        "style_log_odds": float(measure.score(embedding)) if measure else UNKNOWN,
-        "style_probability": float(probabilities[top] if intended is None else intended),
-        "style_top": labels[top],
+        "style_log_odds": measure.score(embeddings).tolist() if measure else [UNKNOWN] * len(embeddings),
+        "style_probability": (most if intended is None else intended).tolist(),
+        "style_top": [labels[place] for place in top.tolist()],
     }
 
 

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import distributions
 from os.path import commonpath, relpath
@@ -15,22 +15,12 @@ from rich.table import Table
 from rich.text import Text
 
 from probes.atomic import replacing, write_text
-from probes.auditing.ledger import Entry
+from probes.auditing import columns
 from probes.plain import plain
 
-COLUMNS = (
-    "image", "seed", "variant", "group", "prompt", "style_target", "style_probability", "style_top", "style_log_odds", "year", "year_low",
-    "year_high", "period_low", "period_high", "year_error", "content", "scene", "figures", "indoor", "made_by_model", "artifacts",
-    "artifact_kind", "artifact_where", "domain_percentile", "verdict_style", "verdict_style_probability", "verdict_log_odds",
-    "verdict_year", "verdict_severity", "kept", "saturation", "contrast", "high_frequency", "baseline", "saturation_drift",
-    "contrast_drift", "high_frequency_drift", "guide_gain", "verdict_gain", "duplicate_of", "duplicate_bits", "width", "height",
-    "notes", "reason", "error",
-)  # fmt: skip
-TEXT = {
-    "image", "variant", "group", "prompt", "style_target", "style_top", "scene", "artifact_kind", "artifact_where", "verdict_style",
-    "baseline", "duplicate_of", "notes", "reason", "error",
-}  # fmt: skip
-WHOLE = {"seed": "Int64", "kept": "boolean", "duplicate_bits": "Int64", "width": "Int64", "height": "Int64"}
+COLUMNS = columns.COLUMNS
+Pictures = Callable[[Sequence[int]], Iterable[tuple[bytes, bytes]]]
+CHUNK = 10_000  # rows that are written at a time
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
@@ -40,27 +30,24 @@ class Report:
 
     Probabilities are in [0, 1], log-odds natural, years in years; `style_probability` and `verdict_style_probability` are of the
     intended styles (summed), or of the top one where none was intended. `kept`: the verdict's first style is an intended one.
-    `pictures`: numbers of rows -> their thumbnails and maps, where they were kept.
+    `pictures`: numbers of rows -> their thumbnails (JPEG) and maps of damage (PNG), where they were kept.
     """
 
     rows: pd.DataFrame
     summary: dict = field(default_factory=dict)
-    pictures: Callable[[Sequence[int]], Iterable[Entry]] | None = field(default=None, repr=False, compare=False)
+    pictures: Pictures | None = field(default=None, repr=False, compare=False)
 
     @classmethod
-    def of(cls, rows: list[dict], summary: dict, pictures: Callable[[Sequence[int]], Iterable[Entry]] | None = None) -> "Report":
+    def of(cls, rows: Sequence[Mapping], summary: dict, pictures: Pictures | None = None) -> "Report":
         """A report from dicts; missing entries stay empty."""
-        rated = dict.fromkeys(name for row in rows for name in row if name.split("_")[0] in ("rating", "human"))
-        # Column by column: a hundred thousand rows are not copied on the way.
-        cells = {name: [row.get(name) for row in rows] for name in (*COLUMNS, *rated)}
-        cells["notes"] = ["; ".join(notes or ()) for notes in cells["notes"]]
-        frame = pd.DataFrame(cells, columns=list(cells), dtype=object)
-        for name in COLUMNS:
-            if name in TEXT:
-                frame[name] = frame[name].astype(object).where(frame[name].notna(), "")
-            else:
-                frame[name] = frame[name].astype(WHOLE.get(name, "float64"))
-        return cls(frame, summary, pictures)
+        return cls.finished(columns.of_rows(rows), summary, pictures)
+
+    @classmethod
+    def finished(cls, rows: pd.DataFrame, summary: dict, pictures: Pictures | None = None) -> "Report":
+        """A report from a frame of columns.py, whose notes are still apart and which may hold what is only for inside."""
+        rows = rows.drop(columns=[name for name in columns.INSIDE if name in rows.columns])
+        rows["notes"] = rows["notes"].str.replace(columns.SEPARATOR, "; ", regex=False)
+        return cls(rows, summary, pictures)
 
     def save(self, folder: str | Path) -> list[Path]:
         """Write audit.html, audit.csv, audit.parquet and audit.json into a folder; returns where they are.
@@ -89,11 +76,12 @@ class Report:
 
     def to_csv(self, path: str | Path) -> None:
         """Write the rows as CSV; text that a spreadsheet would run as a formula gets an apostrophe in front."""
-        safe = self.rows.copy()
-        for name in safe.select_dtypes(["object", "string"]):
-            safe[name] = [f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell for cell in safe[name]]
-        with replacing(path) as temporary:
-            safe.to_csv(temporary, index=False, float_format="%.6g")
+        with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+            for start in range(0, max(len(self.rows), 1), CHUNK):
+                safe = self.rows.iloc[start : start + CHUNK].copy()
+                for name in safe.select_dtypes(["object", "string"]):
+                    safe[name] = list(map(harmless, safe[name]))
+                safe.to_csv(file, index=False, float_format="%.6g", header=start == 0)
 
     def to_json(self, path: str | Path) -> None:
         """Write {"summary": ..., "rows": [...]}; what is missing is null."""
@@ -118,6 +106,11 @@ class Report:
         targets = [target for target in dict.fromkeys(self.rows["style_target"]) if target]
         asked = targets[0] if len(targets) == 1 else "the intended style, or of the one read"
         return Text(f"Read by the encoder, then by the verdict. P: probability of {asked}", "bold")
+
+
+def harmless(cell: object) -> object:
+    """A cell with an apostrophe in front where a spreadsheet would run it as a formula."""
+    return f"'{cell}" if isinstance(cell, str) and cell.lstrip(" ").startswith(FORMULA) else cell
 
 
 def versions() -> dict[str, str]:

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 from probes.auditing.looks import LOOKS
 
+NO_HEAD = "Artifacts were not read and there are no maps: no head for damage ships for this encoder."
+
 
 def sentences(found: dict) -> Iterator[str]:
     """Of a summary, the most important first; the reliability of what was asked for last."""
@@ -13,15 +15,23 @@ def sentences(found: dict) -> Iterator[str]:
         if style["kept_rate"] is not None:
             recall = style["verdict_recall_on_real_paintings"]
             beside = f"it recognises {recall:.0%} of real ones" if recall is not None else "its recall on real ones is not known"
-            yield f"{target}: the verdict sees it in {style['kept']} of {style['judged']} ({style['kept_rate']:.0%}); {beside}."
+            low, high = style["kept_interval"]
+            between = f", 95 % interval {low:.0%} to {high:.0%}" if low is not None else ""
+            yield f"{target}: the verdict sees it in {style['kept']} of {style['judged']} ({style['kept_rate']:.0%}{between}); {beside}."
         elif found["judge"]:
             yield f"{target}: the verdict does not know this style."
     if found["mean_year_error"] is not None:
         yield f"Period: off by {found['mean_year_error']:.0f} years on average."
+    yield from _damage(found)
     if found["duplicates"]:
         many = f"{found['duplicates']} images repeat" if found["duplicates"] > 1 else "1 image repeats"
         yield f"{many} an earlier one, or nearly; the rows say which."
+    if found["out_of_domain"]:
+        yield f"{found['out_of_domain']} of {found['read']} lie farther from the paintings behind the readings than 99 % of real ones do."
+    yield from _reference(found["reference"])
     yield from _baseline(found["baseline"])
+    for pair, won in (found["preference"] or {}).items():
+        yield f"Preferred within its prompt, {pair}: {won['rate']:.0%} of {won['prompts']} prompts."
     for name, said in found["ratings"].items():
         yield from _rated(name, said)
     if found["encoder"]["steered"]:
@@ -29,14 +39,51 @@ def sentences(found: dict) -> Iterator[str]:
     yield from (f"Reliability of {name}: {sentence}" for name, sentence in found["reliability"].items())
 
 
+def _damage(found: dict) -> Iterator[str]:
+    seen = found["artifacts"]
+    if seen is None:
+        yield NO_HEAD
+    elif found["read"]:
+        over = f", mean over {seen['prompts']} prompts" if seen["prompts"] > 1 else ""
+        kinds = ", ".join(f"{count} {kind}" for kind, count in seen["kinds"].items())
+        listed = f": {kinds}" if kinds else ""
+        yield f"Artifacts: {seen['damaged']} of {found['read']} images are damaged ({seen['rate']:.0%}{over}){listed}."
+
+
+def _reference(found: dict | None) -> Iterator[str]:
+    if not found:
+        return
+    distance = found["kid"]
+    if distance:
+        floor = f"; two halves of the reference differ by {found['floor']['kid']:.3f}" if found["floor"] else ""
+        spread = f" +- {distance['deviation']:.3f}" if distance["deviation"] is not None else ""
+        of = f"{distance['subsets']} x {distance['size']} pictures" if distance["subsets"] > 1 else f"{distance['size']} pictures"
+        eyes = f"in the features of {found['features']}"
+        yield f"KID to the {found['read']} reference images, {eyes}: {distance['kid']:.3f}{spread} ({of}){floor}."
+    if found["copies"]:
+        many = f"{found['copies']} images repeat" if found["copies"] > 1 else "1 image repeats"
+        yield f"{many} a reference image, or nearly; the rows say which."
+
+
 def _baseline(pairs: dict | None) -> Iterator[str]:
-    if pairs:
-        drift = ", ".join(f"{name.replace('_', ' ')} {pairs[f'mean_{name}_drift']:+.3f}" for name in LOOKS)
-        yield f"Against the {pairs['pairs']} counterparts: {drift}."
-    if pairs and pairs["gains"]:
-        gains = f"guide {pairs['mean_guide_gain']:+.2f}, verdict {pairs['mean_verdict_gain']:+.2f}"
-        apart = f"in {pairs['hacked']} the guide sees a gain and the verdict a loss"
-        yield f"Mean gain in log-odds over {pairs['gains']} pairs: {gains}; {apart}."
+    if not pairs:
+        return
+    drift = ", ".join(f"{name.replace('_', ' ')} {pairs[f'mean_{name}_drift']:+.3f}" for name in LOOKS
+                      if pairs[f"mean_{name}_drift"] is not None)  # fmt: skip
+    yield f"Against the {pairs['pairs']} counterparts: {drift}."
+    if pairs["gains"]:
+        gains = ", ".join(f"{name} {pairs[f'mean_{name}_gain']:+.2f}{_interval(pairs[f'{name}_gain_interval'], '+.2f')}"
+                          for name in ("guide", "verdict"))  # fmt: skip
+        transfer = pairs["transfer"]
+        ratio = (f"transfer {transfer['value']:.2f}{_interval(transfer['interval'], '.2f')}" if transfer["value"] is not None
+                 else f"transfer not defined, for {transfer['why']}")  # fmt: skip
+        yield f"Mean gain in log-odds over {pairs['gains']} pairs: {gains}; {ratio}."
+    if pairs["flags"]:
+        yield "Signs of reward hacking: " + ", ".join(f"{count} with {said}" for said, count in pairs["flags"].items()) + "."
+
+
+def _interval(ends: list[float | None], form: str) -> str:
+    return f" [{ends[0]:{form}}, {ends[1]:{form}}]" if ends[0] is not None else ""
 
 
 def _rated(name: str, said: dict) -> Iterator[str]:

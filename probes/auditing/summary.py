@@ -1,53 +1,85 @@
 """What the rows of an audit come to: how many kept their style, beside what the judge knows of real paintings; how far to trust it."""
 
-from collections import Counter
-from math import isnan
+import numpy as np
+import pandas as pd
 
+from probes.auditing import flags
+from probes.auditing.columns import SEPARATOR, rated
 from probes.auditing.looks import LOOKS
-from probes.auditing.ratings import agreed, agreement, rate
+from probes.auditing.rates import rate, ratio
+from probes.auditing.ratings import agreed, agreement
 from probes.auditing.sentences import sentences
 from probes.encoders import Encoder
 from probes.judge import Judge
 
-GROUPS = ("variant", "group", "prompt")
+GROUPS = ("variant", "strategy", "generator", "group", "prompt")
 MOST = 200  # groups of a kind that are told apart
+ENDS = 12  # best and worst pictures that are named
+MEANS = ("style_probability", "style_log_odds", "verdict_log_odds", "year_error", "content", "artifacts", "verdict_severity")
 
 
-def summarise(rows: list[dict], encoder: Encoder, judge: Judge | None, reliability: dict[str, str], *, steered: bool,
-              diversity: dict[str, dict] | None = None) -> dict:  # fmt: skip
-    """Counts, rates and means as plain values, and `sentences` that say them. `steered`: the encoder is what steered the images."""
-    read = [row for row in rows if not row.get("error")]
-    targets = dict.fromkeys(row["style_target"] for row in read if row["style_target"])
+def summarise(rows: pd.DataFrame, encoder: Encoder, judge: Judge | None, reliability: dict[str, str], *, steered: bool,
+              diversity: dict[str, dict] | None = None, reference: dict | None = None, damage: bool = False) -> dict:  # fmt: skip
+    """Counts, rates and means as plain values, and `sentences` that say them. `rows` as of columns.py, notes still apart.
+
+    `steered`: the encoder is what steered the images. `damage`: a head for artifacts was there to read them.
+    """
+    read = rows[rows["error"] == ""]
+    targets = [target for target in read["style_target"].unique() if target]
+    both = read[read["verdict_style"] != ""]
     found = {
         "images": len(rows),
         "read": len(read),
         "encoder": {"source": encoder.source, "weights": encoder.fingerprint, "steered": steered},
         "judge": {"name": judge.name, "weights": judge.lineage.weights, "reliability": _trusted(judge)} if judge else None,
-        "styles": {target: _style(target, [row for row in read if row["style_target"] == target], judge) for target in targets},
+        "styles": {target: _style(target, read[read["style_target"] == target], judge) for target in targets},
         "groups": {name: _groups(read, name) for name in GROUPS},
         "confusion": _confusion(read),
-        "guide_and_verdict_kappa": agreed([(row["style_top"], row["verdict_style"]) for row in read if row.get("verdict_style")]),
+        "guide_and_verdict_kappa": agreed(both["style_top"].tolist(), both["verdict_style"].tolist()),
         "mean_year_error": mean(read, "year_error"),
         "mean_content": mean(read, "content"),
+        "artifacts": _artifacts(read) if damage else None,
+        "preference": _preference(read),
         "diversity": diversity or {},
-        "duplicates": sum("duplicate_of" in row for row in read),
+        "duplicates": int((read["duplicate_of"] != "").sum()),
+        "out_of_domain": int(read["out_of_domain"].fillna(False).sum()),
+        "reference": reference,
         "baseline": _baseline(read),
-        "ratings": agreement(read),
-        "noted": dict(Counter(note for row in rows for note in row.get("notes") or ())),
+        "ratings": _ratings(read),
+        "ends": ends(read),
+        "noted": _noted(rows["notes"]),
         "reliability": reliability,
     }
     return found | {"sentences": list(sentences(found))}
 
 
-def mean(rows: list[dict], name: str) -> float | None:
+def mean(rows: pd.DataFrame, name: str) -> float | None:
     """Mean of what is there; None where nothing is."""
-    values = [row[name] for row in rows if row.get(name) is not None and not isnan(row[name])]
-    return sum(values) / len(values) if values else None
+    value = rows[name].mean()
+    return None if pd.isna(value) else float(value)
+
+
+def ends(read: pd.DataFrame) -> dict[str, list[str]]:
+    """The pictures that the verdict (the guide, where there is none) finds nearest to and farthest from what was meant."""
+    column = "verdict_log_odds" if read["verdict_log_odds"].notna().any() else "style_log_odds"
+    ranked = read.loc[read[column].notna(), ["image", column]].sort_values(column, ascending=False, kind="stable")["image"]
+    return {"by": column, "best": ranked.head(ENDS).tolist(), "worst": ranked.tail(ENDS)[::-1].tolist()}
+
+
+def _noted(notes: pd.Series) -> dict[str, int]:
+    counts = notes[notes != ""].str.split(SEPARATOR).explode().value_counts(sort=False)
+    return {str(note): int(count) for note, count in counts.items()}
+
+
+def _ratings(read: pd.DataFrame) -> dict[str, dict]:
+    names = rated(read.columns)
+    given = read[read[names].notna().any(axis=1)] if names else read.head(0)
+    return agreement([{name: cell for name, cell in row.items() if not pd.isna(cell)} for row in given.to_dict("records")])
 
 
 def _trusted(judge: Judge) -> dict[str, str]:
     """What the judge's card says of each of its readings, in a sentence."""
-    found, measured = {}, judge.card.get("metrics", {})
+    found, measured = dict(judge.card.get("reliability", {})), judge.card.get("metrics", {})
     if "balanced_accuracy" in (style := measured.get("style", {})):
         over = f"{len(judge.labels)} styles on {style['images']} paintings by {style['artists']} unseen artists"
         found["verdict"] = f"balanced accuracy {style['balanced_accuracy']:.2f} over {over}"
@@ -59,53 +91,102 @@ def _trusted(judge: Judge) -> dict[str, str]:
     return found
 
 
-def _kept(rows: list[dict]) -> dict:
+def clusters(rows: pd.DataFrame) -> np.ndarray:
+    """What is resampled together: the pictures of one prompt; each picture where there is but one prompt."""
+    codes = pd.factorize(rows["prompt"])[0]
+    return codes if len(codes) and codes.max() > 0 else np.arange(len(rows))
+
+
+def _kept(rows: pd.DataFrame) -> dict:
     """How many of the judged rows kept their style, the interval clustered by prompt, or by picture where there is one prompt."""
-    judged = [row for row in rows if row.get("kept") is not None]
-    prompts = [row.get("prompt") or "" for row in judged]
-    clusters = prompts if len(set(prompts)) > 1 else list(range(len(judged)))
-    kept, low, high = rate([row["kept"] for row in judged], clusters) if judged else (None, None, None)
-    count = sum(row["kept"] for row in judged)
-    return {"images": len(rows), "judged": len(judged), "kept": count, "kept_rate": kept, "kept_interval": [low, high]}
+    judged = rows[rows["kept"].notna()]
+    values = judged["kept"].astype(bool).to_numpy()
+    kept, low, high = rate(values, clusters(judged)) if len(judged) else (None, None, None)
+    return {"images": len(rows), "judged": len(judged), "kept": int(values.sum()), "kept_rate": kept, "kept_interval": [low, high]}
 
 
-def _style(target: str, rows: list[dict], judge: Judge | None) -> dict:
+def _style(target: str, rows: pd.DataFrame, judge: Judge | None) -> dict:
     names = [part.split(":")[0] for part in target.split(",")]
     recalls = [judge.recall[name] for name in names if name in judge.recall] if judge else []
     return {
         **_kept(rows),
         "verdict_recall_on_real_paintings": sum(recalls) / len(recalls) if len(recalls) == len(names) else None,
-        **{f"mean_{name}": mean(rows, name) for name in ("style_probability", "style_log_odds", "verdict_log_odds")},
+        **{f"mean_{name}": mean(rows, name) for name in MEANS},
     }
 
 
-def _groups(rows: list[dict], column: str) -> dict[str, dict]:
+def _groups(rows: pd.DataFrame, column: str) -> dict[str, dict]:
     """By the values of a column, where it tells some apart."""
-    values = Counter(row[column] for row in rows if row.get(column))
-    if not 1 < len(values) <= MOST:
+    values = rows.loc[rows[column] != "", column]
+    if not 1 < values.nunique() <= MOST:
         return {}
-    within = {value: [row for row in rows if row.get(column) == value] for value in values}
-    names = ("style_probability", "verdict_log_odds", "year_error", "content", "artifacts")
-    return {value: {**_kept(some), **{f"mean_{name}": mean(some, name) for name in names}} for value, some in within.items()}
+    return {str(value): {**_kept(some := rows.loc[at]), **{f"mean_{name}": mean(some, name) for name in MEANS},
+                         "transfer": _transfer(some)} for value, at in values.groupby(values, sort=False).groups.items()}  # fmt: skip
 
 
-def _confusion(rows: list[dict]) -> dict[str, dict[str, int]]:
+def _confusion(rows: pd.DataFrame) -> dict[str, dict[str, int]]:
     """Intended style -> style that the verdict sees -> pictures; mixtures are left out."""
-    table: dict[str, Counter] = {}
-    for row in rows:
-        if row.get("verdict_style") and row["style_target"] and "," not in row["style_target"]:
-            table.setdefault(row["style_target"], Counter())[row["verdict_style"]] += 1
-    return {target: dict(counts) for target, counts in table.items()}
+    some = rows[(rows["verdict_style"] != "") & (rows["style_target"] != "") & ~rows["style_target"].str.contains(",", regex=False)]
+    table: dict[str, dict[str, int]] = {}
+    for (target, seen), count in some.groupby(["style_target", "verdict_style"], sort=False).size().items():
+        table.setdefault(str(target), {})[str(seen)] = int(count)
+    return table
 
 
-def _baseline(rows: list[dict]) -> dict | None:
-    """Mean drift and gains over the pairs; `hacked`: pictures that the guide finds better than their counterpart and the verdict worse."""
-    pairs = [row for row in rows if row.get("baseline")]
-    if not pairs:
+def _artifacts(rows: pd.DataFrame) -> dict:
+    """The rate of damaged pictures within prompts: the mean over prompts of the share in each, so that no subject counts for more."""
+    damaged = rows["artifact_kind"] != ""
+    by_prompt = damaged.groupby(rows["prompt"], sort=False).mean()
+    rates, one_each = by_prompt.to_numpy(float), np.arange(len(by_prompt))
+    several = len(by_prompt) > 1
+    found = rate(damaged, np.arange(len(rows))) if not several else ratio(rates, np.ones(len(rates)), one_each)
+    kinds = rows.loc[damaged, "artifact_kind"].value_counts()
+    return {"rate": found[0], "interval": list(found[1:3]), "prompts": len(by_prompt), "damaged": int(damaged.sum()),
+            "kinds": {str(kind): int(count) for kind, count in kinds.items()}}  # fmt: skip
+
+
+def _preference(rows: pd.DataFrame) -> dict | None:
+    """How often one variant is preferred to another within a prompt: preferences of different prompts are never compared."""
+    some = rows[rows["verdict_preference"].notna() & (rows["variant"] != "")]
+    variants = list(some["variant"].unique())
+    if len(variants) < 2:
         return None
-    both = [row for row in pairs if row.get("guide_gain") is not None and row.get("verdict_gain") is not None]
-    both = [row for row in both if not isnan(row["guide_gain"]) and not isnan(row["verdict_gain"])]
-    hacked = sum(row["guide_gain"] > 0 > row["verdict_gain"] for row in both)
-    names = (*(f"{name}_drift" for name in LOOKS), "guide_gain", "verdict_gain")
-    counts = {"pairs": len(pairs), "unpaired": len(rows) - len(pairs), "gains": len(both), "hacked": hacked}
-    return counts | {f"mean_{name}": mean(pairs, name) for name in names}
+    means = some.groupby(["prompt", "variant"], sort=False)["verdict_preference"].mean().unstack()
+    wins = {}
+    for k, one in enumerate(variants):
+        for other in variants[k + 1 :]:
+            both = means[[one, other]].dropna()
+            if len(both):
+                won = (both[other] > both[one]).to_numpy(float) + 0.5 * (both[other] == both[one]).to_numpy(float)
+                share, low, high = rate(won, np.arange(len(won)))
+                wins[f"{other} over {one}"] = {"rate": share, "interval": [low, high], "prompts": len(won)}
+    return wins or None
+
+
+def _transfer(rows: pd.DataFrame) -> dict | None:
+    """What of the guide's gain the verdict sees too: mean verdict gain over mean guide gain; undefined where the guide's may be 0."""
+    both = rows[rows["guide_gain"].notna() & rows["verdict_gain"].notna()]
+    if not len(both):
+        return None
+    guide, verdict, groups = both["guide_gain"].to_numpy(), both["verdict_gain"].to_numpy(), clusters(both)
+    _, low, high = ratio(guide, np.ones(len(guide)), groups)
+    if low is None or low <= 0 <= high:
+        return {"value": None, "interval": [None, None], "why": "the guide's own gain may be nought"}
+    value, *interval = ratio(verdict, guide, groups)
+    return {"value": value, "interval": interval, "why": ""}
+
+
+def _baseline(rows: pd.DataFrame) -> dict | None:
+    """Mean drift and gains over the pairs, with intervals, the transfer ratio, and how many pictures have which sign of reward hacking."""
+    pairs = rows[rows["baseline"] != ""]
+    if not len(pairs):
+        return None
+    both = pairs[pairs["guide_gain"].notna() & pairs["verdict_gain"].notna()]
+    hacked = int(((both["guide_gain"] > 0) & (both["verdict_gain"] < 0)).sum())
+    found = {"pairs": len(pairs), "unpaired": len(rows) - len(pairs), "gains": len(both), "hacked": hacked}
+    for name in (*(f"{name}_drift" for name in LOOKS), "guide_gain", "verdict_gain"):
+        some = pairs[pairs[name].notna()]
+        value, low, high = ratio(some[name].to_numpy(), np.ones(len(some)), clusters(some)) if len(some) else (None, None, None)
+        found |= {f"mean_{name}": value, f"{name}_interval": [low, high]}
+    return found | {"transfer": _transfer(pairs), "flags": flags.counted(pairs)}
+

@@ -4,7 +4,8 @@ import json
 import tarfile
 from pathlib import Path, PurePosixPath
 
-from probes.auditing.item import COLUMNS, RATED, Item, told
+from probes.auditing.columns import rated
+from probes.auditing.item import COLUMNS, Item, told
 from probes.errors import UserError
 from probes.image import SUFFIXES
 from probes.paths import printable
@@ -35,7 +36,8 @@ def members(path: Path) -> list[Item]:
         raise UserError(f"{path} cannot be read as a tar of pictures ({error}).") from None
     if not pictures:
         raise UserError(f"{path} holds no pictures.")
-    return [Item(printable(f"{path}/{member.name}"), path, *_told(beside.get(key, {})), member.offset_data, member.size)
+    shard = str(path)
+    return [Item(printable(f"{path}/{member.name}"), shard, *_told(beside.get(key, {})), member.offset_data, member.size)
             for key, member in pictures]  # fmt: skip
 
 
@@ -50,4 +52,4 @@ def _cells(text: str) -> dict[str, str]:
 
 def _told(cells: dict[str, str]) -> tuple:
     said = {key: cells[name] for key, called in COLUMNS.items() for name in reversed(called) if name in cells and key != "file"}
-    return told(said, {name: value for name, value in cells.items() if name.split("_")[0] in RATED})
+    return told(said, {name: cells[name] for name in rated(cells)})

@@ -22,7 +22,7 @@
 
   function shot(row) {
     const frame = make("span", "shot", data.thumbnails[row] ? "" : word("error", row) ? "not read" : "no picture kept");
-    for (const [kind, type, list] of [["", "webp", data.thumbnails], ["map", "png", data.maps]]) {
+    for (const [kind, type, list] of [["", "jpeg", data.thumbnails], ["map", "png", data.maps]]) {
       if (!list[row]) continue;
       const image = make("img", kind);
       image.alt = kind ? "where it is damaged" : "";

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import floor, isfinite, log10
 
+import numpy as np
+
 WIDTH, HEIGHT = 320, 150
 LEFT, RIGHT, TOP, BOTTOM = 34, 8, 8, 22
 
@@ -47,17 +49,15 @@ class Chart:
 def histogram(title: str, series: dict[str, Sequence[float]], about: str = "", reliability: str = "",
               span: tuple[float, float] | None = None, bins: int = 20) -> Chart | None:  # fmt: skip
     """Counts of each series' values side by side in equal bins; None where there is no value."""
-    finite = {name: [value for value in values if isfinite(value)] for name, values in series.items()}
-    found = {name: kept for name, kept in finite.items() if kept}
+    finite = {name: (every := np.asarray(values, float))[np.isfinite(every)] for name, values in series.items()}
+    found = {name: kept for name, kept in finite.items() if len(kept)}
     if not found:
         return None
-    values = [value for kept in found.values() for value in kept]
-    low, high = span or round_span(min(values), max(values))
+    whole = np.concatenate(list(found.values()))
+    low, high = span or round_span(float(whole.min()), float(whole.max()))
     step = (high - low) / bins
-    counts = {name: [0] * bins for name in found}
-    for name, kept in found.items():
-        for value in kept:
-            counts[name][min(max(int((value - low) / step), 0), bins - 1)] += 1
+    places = {name: ((kept - low) / step).astype(int).clip(0, bins - 1) for name, kept in found.items()}
+    counts = {name: np.bincount(at, minlength=bins).tolist() for name, at in places.items()}
     most = max(max(some) for some in counts.values())
     wide, tall = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
     slot, each = wide / bins, wide / bins / len(found)

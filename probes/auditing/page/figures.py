@@ -3,13 +3,15 @@
 from collections.abc import Sequence
 from math import isfinite
 
+import pandas as pd
+
 from probes.auditing.page import charts
 
 
-def histograms(rows: Sequence[dict], labels: dict[str, str], trust: dict[str, str]) -> list[charts.Chart]:
+def histograms(rows: pd.DataFrame, labels: dict[str, str], trust: dict[str, str]) -> list[charts.Chart]:
     """A distribution of each reading that there is; `labels` by column, `trust` by reading."""
     def values(*names: str) -> dict[str, list[float]]:
-        return {labels[name]: [row[name] for row in rows] for name in names}
+        return {labels[name]: rows[name].dropna().to_numpy() for name in names}
 
     asked = "of the intended styles, or of the one read first where none was intended"
     unit = (0.0, 1.0)
@@ -27,16 +29,13 @@ def histograms(rows: Sequence[dict], labels: dict[str, str], trust: dict[str, st
     return [chart for chart in found if chart]
 
 
-def years(
-    rows: Sequence[dict], shown: Sequence[int], names: Sequence[str], outcomes: Sequence[str], trust: dict[str, str]
-) -> charts.Chart | None:
+def years(rows: Sequence[dict], names: Sequence[str], outcomes: Sequence[str], trust: dict[str, str]) -> charts.Chart | None:
     """Read against meant; where nothing was meant, the verdict's year against the guide's."""
     meant = any(isfinite(row["period_low"]) for row in rows)
     points = []
-    for place, k in enumerate(shown):
-        row = rows[k]
+    for place, row in enumerate(rows):
         x, y = ((row["period_low"] + row["period_high"]) / 2, row["year"]) if meant else (row["year"], row["verdict_year"])
-        said = f"{names[k]}: {'meant' if meant else 'guide'} {x:.0f}, {'reads' if meant else 'verdict'} {y:.0f}"
+        said = f"{names[place]}: {'meant' if meant else 'guide'} {x:.0f}, {'reads' if meant else 'verdict'} {y:.0f}"
         points.append((x, y, place, outcomes[place], said))
     about = "year read over the middle of the years meant" if meant else "the verdict's year over the guide's; no years were meant"
     return charts.scatter("Years", points, about, trust.get("period", ""))

@@ -1,20 +1,26 @@
 """The report of an audit as one HTML page: figures, distributions, confusion, and a gallery that sorts and filters; it loads nothing."""
 
 import base64
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from math import isfinite
 from os.path import commonpath, relpath
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from probes.auditing.columns import SHOWN, rated
 from probes.auditing.page import figures
 from probes.plain import plain
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from probes.auditing.report import Report
 
-MOST = 5000  # pictures in the gallery: more would make a page that no browser opens gladly
+LISTED = 1000  # unread files on the page; the CSV has all
 NUMBERS = {  # column: what it is called, decimals, whose reliability it has
     "style_probability": ("guide P(style)", 2, "style"),
     "verdict_style_probability": ("verdict P(style)", 2, "verdict"),
@@ -27,6 +33,7 @@ NUMBERS = {  # column: what it is called, decimals, whose reliability it has
     "artifacts": ("artifacts", 2, "artifacts"),
     "verdict_severity": ("damage", 2, "verdict's damage"),
     "made_by_model": ("made by a model", 2, "origin"),
+    "verdict_preference": ("preference within its prompt", 2, "preference"),
     "domain_percentile": ("distance percentile", 0, "domain"),
     "figures": ("figures", 2, "figures"),
     "indoor": ("indoor", 2, "indoor"),
@@ -40,8 +47,8 @@ NUMBERS = {  # column: what it is called, decimals, whose reliability it has
     "verdict_gain": ("verdict gain", 2, "verdict"),
 }
 WORDS = (
-    "variant", "group", "style_target", "style_top", "verdict_style", "scene", "artifact_kind", "artifact_where", "prompt", "baseline",
-    "duplicate_of", "notes", "reason", "error",
+    "variant", "strategy", "generator", "group", "style_target", "style_top", "verdict_style", "scene", "artifact_kind",
+    "artifact_where", "prompt", "baseline", "duplicate_of", "reference_match", "flags", "notes", "reason", "error",
 )  # fmt: skip
 MEASURED = "measured on the pixels, nothing is estimated"
 NOT_SAID = "not validated"
@@ -52,62 +59,65 @@ def page(report: "Report") -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     frame, summary = report.rows, report.summary
-    rows = frame.to_dict("records")
-    shown = _shown(rows)
-    names, trust = _names(rows), _reliability(summary)
+    shown = _shown(frame)
+    some = frame.iloc[shown]
+    rows = some.to_dict("records")
+    names, trust = _names(some["image"]), _reliability(summary)
     numbers = {column: said for column, said in NUMBERS.items() if frame[column].notna().any()}
-    numbers |= {name: (name.replace("_", " "), 2, "people") for name in frame.columns if name.split("_")[0] in ("rating", "human")
-                and all(isinstance(value, int | float) or _float(value) for value in frame[name].dropna())}  # fmt: skip
-    entries = list(report.pictures(shown)) if report.pictures else []
-    outcomes = [_outcome(rows[k]) for k in shown]
+    numbers |= {name: (name.replace("_", " "), 2, "people") for name in rated(frame.columns)
+                if all(_float(value) is not None for value in frame[name].dropna() if value != "")}  # fmt: skip
+    pictures = list(report.pictures(shown)) if report.pictures else []
+    outcomes = list(map(_outcome, rows))
     columns = [{"key": key, "label": called, "digits": digits, "trust": trust.get(source, NOT_SAID) if source else MEASURED}
                for key, (called, digits, source) in numbers.items()]  # fmt: skip
     data = {
-        "names": [names[k] for k in shown],
+        "names": names,
         "columns": columns,
-        "numbers": [[_short(rows[k][key]) for key in numbers] for k in shown],
-        "words": {name: [str(rows[k][name]) for k in shown] for name in WORDS if any(rows[k][name] for k in shown)},
+        "numbers": [[_short(row[key]) for key in numbers] for row in rows],
+        "words": {name: some[name].astype(str).tolist() for name in WORDS if some[name].ne("").any()},
         "outcome": outcomes,
-        "thumbnails": [base64.b64encode(entry.thumbnail).decode() for entry in entries],
-        "maps": [base64.b64encode(entry.map).decode() for entry in entries] if any(entry.map for entry in entries) else [],
+        "thumbnails": [base64.b64encode(thumbnail).decode() for thumbnail, _ in pictures],
+        "maps": [base64.b64encode(damaged).decode() for _, damaged in pictures] if any(damaged for _, damaged in pictures) else [],
     }
     labels = {name: called for name, (called, *_) in NUMBERS.items()}
     loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
     environment.filters["percent"] = lambda value: "" if value is None else f"{value:.0%}"
     sentences = [sentence for sentence in summary.get("sentences", []) if not sentence.startswith("Reliability of ")]
-    unread = [(names[k], row["error"]) for k, row in enumerate(rows) if row["error"]]
+    lost = frame[frame["error"] != ""]
+    unread = list(zip(_names(lost["image"].head(LISTED)), lost["error"].head(LISTED), strict=True))
     drawn = {
-        "histograms": figures.histograms(rows, labels, trust),
-        "years": figures.years(rows, shown, names, outcomes, trust),
+        "histograms": figures.histograms(frame, labels, trust),
+        "years": figures.years(rows, names, outcomes, trust),
         "confusion": figures.confusion(summary),
     }
-    counts = {"shown": len(shown), "total": len(rows), "unread": unread, "maps": bool(data["maps"])}
+    counts = {"shown": len(shown), "total": len(frame), "unread": unread, "unlisted": len(lost) - len(unread), "maps": bool(data["maps"])}
     template = environment.get_template("audit.html")
     return template.render(data=plain(data), summary=summary, sentences=sentences, trust=trust, version=_version(), **drawn, **counts)
 
 
-def _shown(rows: Sequence[dict]) -> list[int]:
+def _shown(frame: "pd.DataFrame") -> list[int]:
     """All pictures; of more than 5,000 the thousand best, the thousand worst, and others evenly from the rest, in their order."""
-    if len(rows) <= MOST:
-        return list(range(len(rows)))
-    read = [k for k, row in enumerate(rows) if not row["error"]]
-    column = "verdict_log_odds" if any(isfinite(rows[k]["verdict_log_odds"]) for k in read) else "style_probability"
-    ranked = sorted((k for k in read if isfinite(rows[k][column])), key=lambda k: rows[k][column])
-    ends = set(ranked[:1000] + ranked[-1000:])
-    rest = [k for k in range(len(rows)) if k not in ends]
-    room = MOST - len(ends)
-    return sorted(ends | {rest[i * len(rest) // room] for i in range(room)})
+    if len(frame) <= SHOWN:
+        return list(range(len(frame)))
+    column = "verdict_log_odds" if frame["verdict_log_odds"].notna().any() else "style_probability"
+    values = frame[column].to_numpy()
+    ranked = np.argsort(values, kind="stable")[: np.isfinite(values).sum()]  # what has no value comes last
+    ends = np.union1d(ranked[:1000], ranked[-1000:])
+    rest = np.setdiff1d(np.arange(len(frame)), ends)
+    evenly = rest[np.arange(SHOWN - len(ends)) * len(rest) // (SHOWN - len(ends))]
+    return np.union1d(ends, evenly).tolist()
 
 
-def _names(rows: Sequence[dict]) -> list[str]:
+def _names(images: Iterable[str]) -> list[str]:
     """As short as they can be without becoming equal: without the folder that all lie in, and without what no screen can show."""
-    folders = {str(Path(row["image"]).parent) for row in rows}
+    images = list(images)
+    folders = {os.path.dirname(image) for image in images}
     try:
         folder = commonpath(folders) if folders else ""
     except ValueError:  # some absolute, some not
         folder = ""
-    shown = [row["image"] if folder in ("", ".") else relpath(row["image"], folder) for row in rows]
+    shown = [image if folder in ("", ".") else relpath(image, folder) for image in images]
     return ["".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in name) for name in shown]
 
 
