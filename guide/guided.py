@@ -2,6 +2,7 @@
 import functools
 import inspect
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from guide import noise, prediction, replay
+from guide.combination import combination
 from guide.decoding import Decoder
 from guide.seeds import seeds_of, view_generators
 from guide.strategies.strategy import Ascent, Outcome, Step, Strategy
@@ -21,10 +23,12 @@ from probes.errors import UserError
 
 @dataclass
 class Run:
-    """What happened in a `guided` block. `trace`: a dict per step; `calls`: denoiser, encoder, decodes, skipped (images), seconds."""
+    """What happened in a `guided` block. `trace`: a dict per step; `calls`: denoiser, encoder, decodes, skipped (images), seconds;
+    `notices`: what was done otherwise than asked, a sentence each."""
 
     trace: list[dict[str, Any]] = field(default_factory=list)
     calls: Counter = field(default_factory=lambda: Counter(denoiser=0, encoder=0, decodes=0, skipped=0, seconds=0.))
+    notices: list[str] = field(default_factory=list)
 
 
 @contextmanager
@@ -46,11 +50,10 @@ def guided(pipeline, objective, strategy: Strategy, *, seeds: Sequence[int] | No
     guidance = _Guidance(pipeline, objective, strategy, seeds, judge, tiny, watch, on_step)
     began = time.perf_counter()
     with ExitStack() as stack:
-        modules = [part for part in (*getattr(pipeline, "components", {}).values(), tiny) if isinstance(part, nn.Module)]
-        # Frozen weights can make a half-precision kernel round otherwise, so the plain pipeline keeps its own.
-        stack.enter_context(_frozen(modules if strategy.strength else ()))
         stack.enter_context(guidance.recorder)
         stack.enter_context(_standing_in(pipeline.scheduler, guidance.step))
+        if strategy.strength:
+            stack.enter_context(guidance.decoder.compared(guidance.finished, guidance.tell))
         try:
             yield guidance.run
         finally:
@@ -105,9 +108,11 @@ class _Guidance:
         self.pipeline, self.objective, self.strategy, self.seeds = pipeline, objective, strategy, seeds
         self.judge, self.watch, self.on_step, self.scheduler, self.run = judge, watch, on_step, pipeline.scheduler, Run()
         self.decoder = Decoder(pipeline, tiny)
-        self.recorder = replay.Recorder(denoiser, keep=strategy.strength > 0, before=self._same_scheduler)
+        self.modules = [part for part in (*getattr(pipeline, "components", {}).values(), tiny) if isinstance(part, nn.Module)]
+        controlnet = getattr(pipeline, "controlnet", None)
+        self.recorder = replay.Recorder(denoiser, strategy.strength > 0, self._same_scheduler, controlnet)
         self.signature = inspect.signature(pipeline.scheduler.step)
-        self.timesteps, self.index, self.count, self.conflict = None, 0, 0, None
+        self.timesteps, self.index, self.count, self.conflict, self.previous, self.grid = None, 0, 0, None, None, None
         if strategy.strength:
             for module in (denoiser, self.decoder.vae):
                 _refuse_offloading(module)
@@ -117,8 +122,11 @@ class _Guidance:
         call = self.call = self.signature.bind(*args, **kwargs)
         t, x, output = (call.arguments[name] for name in ("timestep", "sample", "model_output"))
         self._advance(t, x)
+        # Whether the pipeline goes on from what the scheduler returned; inpainting by blending does not.
+        self.untouched = self.index == 0 or (self.untouched and x.shape == self.previous.shape and torch.equal(x, self.previous))
         row = {"step": self.index, "t": float(t), **self._noise(t), "guided": False, "loss": None, "skipped": 0, "decodes": 0}
         calls = self.recorder.take()
+        self.grid = _grid(calls) or self.grid
         if not self.strategy.strength or (self.conflict and self.conflict.over):
             answer = original(*args, **kwargs)
         else:
@@ -130,11 +138,14 @@ class _Guidance:
             changed = any(change is not None for change in (outcome.clean, outcome.mean, outcome.noise))
             row |= {"guided": changed, "watched": self.watched, "residual": _finite(step.combination.residual), "repeats": step.repeat,
                     **outcome.row}
+            if self.recorder.approximate:
+                row["approximate"] = self.recorder.approximate
             row["decodes"], self.decoder.count = self.decoder.count, 0
             if self.conflict and self.opinion:
                 outcome = self._reconsidered(outcome, row)
             answer = self._apply(self.scheduler, original, call, step, outcome)
             self.carried = outcome.carried
+        self.previous = _first(answer).detach()
         self.run.calls.update(decodes=row["decodes"], skipped=row["skipped"])
         now = time.perf_counter()
         row |= {"guidance_seconds": now - began, "seconds": now - self.clock}
@@ -143,6 +154,18 @@ class _Guidance:
         if self.on_step:
             self.on_step(row)
         return answer
+
+    def tell(self, line: str) -> None:
+        """Says once what is done otherwise than asked: a warning, and a line in the trace."""
+        if line not in self.run.notices:
+            self.run.notices.append(line)
+            warnings.warn(line, stacklevel=2)
+            if self.run.trace:
+                self.run.trace[-1].setdefault("notices", []).append(line)
+
+    def finished(self) -> tuple[Tensor, tuple[int, int] | None] | None:
+        """The latents that the last step of a run left, for as long as the pipeline has not altered them."""
+        return (self.previous, self.grid) if self.untouched and self.index == self.count else None
 
     def _reconsidered(self, outcome: Outcome, row: dict[str, Any]) -> Outcome:
         """The outcome after the referee was heard; the trace says what it said and which images it is in conflict over."""
@@ -185,7 +208,8 @@ class _Guidance:
         `seen` is the x_t that the recorded calls were made on, and `x` the one that it has become when the step is repeated.
         """
         self.watched = self.opinion = None
-        with torch.inference_mode(False), torch.enable_grad():
+        # Frozen weights can make a kernel round otherwise, so the pipeline's own passes keep theirs.
+        with torch.inference_mode(False), torch.enable_grad(), _frozen(self.modules):
             precise = torch.promote_types(seen.dtype, torch.float32)
             # Schedulers of models that predict a variance too hold it in further channels.
             whole, output = output, output.detach()[:, :seen.shape[1]].clone().to(precise)
@@ -193,16 +217,15 @@ class _Guidance:
             x = seen if x is None else x.detach().clone().to(precise)
             raw = self.travelled if repeat else replay.predictions(calls, x)
             combined = output.to(whole.dtype)
-            scales = [scale for scale in (getattr(self.pipeline, name, None) for name in ("guidance_scale", "true_cfg_scale"))
-                      if isinstance(scale, int | float)]
+            scales = [scale for name in ("guidance_scale", "true_cfg_scale") if (scale := _number(self.pipeline, name))]
             step = Step(
                 index=self.index, count=self.count, x=x, output=output,
                 clean=prediction.clean_estimate(self.scheduler, t, x, output), **self._affine(t, x), repeat=repeat,
                 draw=functools.partial(self._draw, x), noise_scale=functools.partial(self._noise_scale, t, x, whole),
                 before=prediction.levels(self.scheduler, t), after=self.noise_levels[self.first + self.index + 1],
                 responses=self.responses[self.first:self.first + self.count], raw=raw,
-                combination=replay.combination(raw, combined, batched=len(calls) < len(raw), scales=scales,
-                                               rescale=getattr(self.pipeline, "guidance_rescale", None) or 0.),
+                combination=combination(raw, combined, len(calls) < len(raw), scales, _number(self.pipeline, "guidance_rescale"),
+                                        _number(self.pipeline, "_cfg_normalization"), type(self.pipeline).__name__),
                 decode=functools.partial(self.decoder, grid=_grid(calls)),
                 ascent=functools.partial(self._ascent, grid=_grid(calls)),
                 replay=lambda other: replay.replay(self.recorder, calls, lambda latents: self._scaled(latents, t), seen, other),
@@ -218,17 +241,14 @@ class _Guidance:
         with torch.inference_mode(False), torch.no_grad():
             x = noise.renoised(previous.detach().clone().to(step.x), step.before, step.after, step.draw())
             self.travelled = tuple(step.replay(x))
-            output = sum(weight * part for weight, part in zip(self._weights(step), self.travelled, strict=True))
+            if step.combination.refusal:
+                raise UserError(f"{type(self.strategy).__name__} repeats steps, which cannot be done here: {step.combination.refusal}.")
+            output = step.combination.combined(self.travelled)
             held = call.arguments["model_output"]
             moved = held.clone()
             moved[:, :output.shape[1]] = output.to(held.dtype)
         call.arguments |= {"sample": x.to(call.arguments["sample"].dtype), "model_output": moved}
         return moved
-
-    def _weights(self, step: Step) -> tuple[float, ...]:
-        if step.combination.refusal:
-            raise UserError(f"{type(self.strategy).__name__} repeats steps, which cannot be done here: {step.combination.refusal}.")
-        return step.combination.weights
 
     def _affine(self, t, x: Tensor) -> dict[str, float]:
         p, q = prediction.affine(self.scheduler, t, x)
@@ -316,7 +336,13 @@ class _Guidance:
 
 
 def _grid(calls: Sequence[replay.Call]) -> tuple[int, int] | None:
-    """Rows and columns of FLUX's patches, from the places it tells its transformer; those of a reference image count apart."""
+    """Rows and columns of the patches of packed latents, from the shapes or places that the pipeline tells its transformer; those of a
+    reference image count apart."""
+    shapes = next((call.kwargs["img_shapes"] for call in calls if call.kwargs.get("img_shapes")), None)
+    while isinstance(shapes, list):
+        shapes = shapes[0]
+    if shapes is not None:
+        return int(shapes[-2]), int(shapes[-1])
     places = next((call.kwargs["img_ids"] for call in calls if isinstance(call.kwargs.get("img_ids"), Tensor)), None)
     if places is None:
         return None
@@ -333,6 +359,12 @@ def _refuse_offloading(module: Any) -> None:
         if any(getattr(hook, "offload", False) for hook in hooks) or any("group_offloading" in name for name in groups):
             raise UserError("Sequential or group offloading takes weights away between forward and backward pass, which makes gradients "
                             "wrong; use pipeline.enable_model_cpu_offload() instead.")
+
+
+def _number(pipeline, name: str) -> float:
+    """A scale that the pipeline holds during its run; 0 where it holds none."""
+    value = getattr(pipeline, name, None)
+    return float(value) if isinstance(value, int | float) else 0.
 
 
 def _first(answer: Any) -> Tensor:

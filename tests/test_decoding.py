@@ -30,13 +30,14 @@ def test_the_gradient_reaches_each_images_own_latents(build):
 
 
 def test_a_landscape_of_packed_latents():
+    pipeline = flux()
     latents = torch.arange(2 * 6 * 16, dtype=torch.float32).view(2, 6, 16)
-    unpacked = unpack(latents, (2, 3))
+    unpacked = unpack(pipeline, latents, (2, 3))
     assert unpacked.shape == (2, 4, 4, 6)
     patch = unpacked[0, :, 2:4, 2:4]
     assert torch.equal(patch.reshape(4, 4).flatten(), latents[0, 4])
     with pytest.raises(UserError, match="grid"):
-        unpack(latents, None)
+        unpack(pipeline, latents, None)
 
 
 def test_latent_statistics_of_the_autoencoder_are_undone():

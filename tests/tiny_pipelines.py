@@ -2,7 +2,6 @@
 import inspect
 import json
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -141,27 +140,6 @@ def ready(pipeline):
 
 
 @dataclass(frozen=True)
-class Family:
-    """A way to build and call a pipeline; `weights` are those of classifier-free guidance, `conditional` the place of the prompt's own."""
-
-    build: Callable
-    arguments: dict
-    weights: tuple[float, ...]
-    conditional: int | None
-
-
-FAMILIES = {
-    "sd": Family(sd, {}, (-6.5, 7.5), 1),
-    "sd v": Family(lambda: sd("v_prediction"), {}, (-6.5, 7.5), 1),
-    "sdxl": Family(sdxl, {}, (-4., 5.), 1),
-    "sd3": Family(sd3, {}, (-6., 7.), 1),
-    "flux": Family(flux, {}, (1.,), None),
-    "flux true cfg": Family(flux, {"true_cfg_scale": 4., "negative_prompt": "x"}, (4., -3.), 0),
-    "no cfg": Family(sd, {"guidance_scale": 1.}, (1.,), None),
-}
-
-
-@dataclass(frozen=True)
 class Values:
     loss: Tensor
     terms: dict[str, Tensor]
@@ -185,9 +163,9 @@ class Warmth:
         return Values(colour + texture, {"colour": colour, "texture": texture})
 
 
-def call(pipeline, seeds=(1, 2), steps: int = 3, prompts=None, **arguments) -> Tensor:
+def call(pipeline, seeds=(1, 2), steps: int = 3, prompts=None, text: bool = True, **arguments) -> Tensor:
     """Images (n, 3, h, w) of the seeds, one prompt each."""
-    prompts = prompts or [f"a painting, {'ab'[seed % 2] * 3}" for seed in seeds]
+    words = {"prompt": prompts or [f"a painting, {'ab'[seed % 2] * 3}" for seed in seeds]} if text else {}
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     size = {} if "image" in arguments else {"height": SIDE, "width": SIDE}
-    return pipeline(prompt=prompts, num_inference_steps=steps, generator=generators, output_type="pt", **size, **arguments).images
+    return pipeline(**words, num_inference_steps=steps, generator=generators, output_type="pt", **{**size, **arguments}).images

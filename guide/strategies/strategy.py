@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
-from guide.replay import Combination
+from guide.combination import Combination
 from probes.errors import UserError
 
 STRONGEST = 10_000  # far beyond what leaves a picture
@@ -66,29 +66,27 @@ class Step:
     def clean_of(self, x: Tensor) -> Tensor:
         """The clean estimate of another x_t, by the denoiser, with gradient to it: `p * x + q * combined prediction`, unclipped.
 
-        UserError where the pipeline combines its predictions in a way that is not known to be linear.
+        UserError where the pipeline combines its predictions in a way that is not known.
         """
         if self.combination.refusal:
             raise UserError("This strategy takes its gradient through the denoiser, which cannot be done here: "
                             f"{self.combination.refusal}; use one in clean-image space, such as clean-image or mpgd.")
-        raw = self.replay(x)
-        output = sum(weight * part for weight, part in zip(self.combination.weights, raw, strict=True))
-        return self.p * x + self.q * output
+        return self.p * x + self.q * self.combination.combined(self.replay(x))
 
     def correction(self) -> Tensor | None:
         """What classifier-free guidance did to the clean estimate: the combined one less the conditional one. None without it."""
-        chosen = self.combination.conditional
-        return None if chosen is None else self.q * (self.output - self.raw[chosen].to(self.output.dtype))
+        own = self.combination.own(self.raw)
+        return None if own is None else self.q * (self.output - own.to(self.output.dtype))
 
     def predict(self, x: Tensor) -> Tensor:
         """The pipeline's combined prediction for another x_t, with gradient to x where it asks for one: one more pass through the denoiser.
 
-        UserError where the pipeline does not combine its predictions linearly, or feeds the denoiser something else than the latents.
+        UserError where the pipeline combines its predictions in an unknown way, or feeds the denoiser something else than the latents.
         """
         if self.combination.refusal:
             raise UserError(f"This strategy needs the denoiser's calls again, but {self.combination.refusal}; "
                             "use a strategy in clean-image space, such as clean-image.")
-        return sum(w * part for w, part in zip(self.combination.weights, self.replay(x), strict=True))
+        return self.combination.combined(self.replay(x))
 
 
 @dataclass(frozen=True)
