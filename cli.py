@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
+from guide.transfer import options
 from probes import commands
 from probes.errors import UserError
 from probes.paths import typed
@@ -113,6 +114,36 @@ def compare(styles: Annotated[str, typer.Option(help="Styles, each on its own: b
         from rich.console import Console
         Console().print(comparison.table())
     typer.echo(folder if quiet else f"Results: {folder}")
+
+
+@app.command()
+def transfer(inputs: options.Inputs, style: Style = "", reference: options.References = None, period: Period = "",
+             prompt: options.Words = "", avoid: Avoid = None, keep: options.Keep = None, limit: options.Limit = None,
+             strength: options.Strength = None, engine: options.Engine = "pixels", preserve_color: options.Preserve = False,
+             region: options.Region = "", size: options.Side = None, steps: options.Steps = None, seeds: options.Seeds = "0",
+             statistics: options.Statistics = "moments", video: options.Video = False, film: options.Film = "",
+             invert: options.Invert = False, model: Model = "embedded", encoder: Encoder = "embedded", judge: Judge = "verdict",
+             device: Device = "auto", dtype: Dtype = "auto", out: options.Out = None, quiet: Quiet = False) -> None:
+    """Repaint photographs in a style or after reference pictures; what they show is held by constraints."""
+    from guide.brief import parse_seeds
+    from guide.transfer.request import Request, bounds, parse_references, slug
+    from guide.transfer.request import inputs as found
+    brief = _brief(prompt, style, avoid, period, True)
+    references, files = parse_references(reference or ()), found(inputs)
+    folder = typed(out or _folder(f"transfer-{slug(brief, files)}"))
+    request = Request(brief, folder, files, references, bounds(keep, limit), engine, strength, steps, parse_seeds(seeds), size,
+                      preserve_color, str(typed(region)) if region else "", statistics, video, film, model, invert, encoder, judge, device,
+                      dtype)
+    from guide.transfer.run import transfer
+    _hush()
+    with _progress(quiet) as (on_progress, notice), _continuable(folder):
+        result = transfer(request, on_progress, notice)
+    if not quiet:
+        from rich.console import Console
+        Console().print(result.table())
+        for line in result.lines():
+            typer.echo(line)
+    typer.echo(folder if quiet else f"Before and after: {result.sheet}")
 
 
 @app.command()

@@ -1,0 +1,131 @@
+"""How far a picture is from the photograph it was made of, each distance under its own name, for constraints and reports alike."""
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from probes import distance, image
+from probes.config import lookup
+from probes.encoders import Encoder
+from probes.features import convolutional
+
+LARGEST = 320  # pixels on the longer side at which distances are measured: what a picture shows is there in full
+
+
+@dataclass(frozen=True, eq=False)
+class Distance:
+    """`measure(images)` -> `(n,)`: 0 for the photograph itself, higher is farther; differentiable. `scale`: a step that matters."""
+
+    name: str
+    unit: str
+    range: tuple[float, float]
+    scale: float
+    measure: Callable[[Tensor], Tensor]
+    higher_is_better: bool = False
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Images `(n, 3, h, w)` in [0, 1] of the photograph's shape, of any size."""
+        return self.measure(fitted(images))
+
+
+NAMES = {
+    "structure": "1 - cosine of the encoder's middle feature maps, place by place",
+    "self-similarity": "mean difference of the cosines between all pairs of places of a middle feature map",
+    "content": "1 - cosine of the encoder's embeddings",
+    "ms-ssim": "1 - multi-scale structural similarity",
+    "lpips": "LPIPS (AlexNet), where the trunk's weights are on disk",
+    "artifacts": "severity of damage beyond the photograph's own",
+}  # fmt: skip
+UNASKED = ("structure", "self-similarity", "content", "ms-ssim")
+SCALES = {"structure": .1, "self-similarity": .05, "content": .1, "ms-ssim": .1, "lpips": .1, "artifacts": .1}
+
+
+def distances(encoder: Encoder, photo: Tensor, names: tuple[str, ...]) -> dict[str, Distance]:
+    """The named distances from one photograph `(1, 3, h, w)`. UserError for an unknown name, or one that cannot be had here."""
+    photo = fitted(photo.detach())
+    made = {}
+    for typed in names:
+        name = lookup({name: name for name in NAMES}, typed, "distance")
+        measure = BUILDERS[name](encoder, photo)
+        made[name] = Distance(name, "distance", (0., 2. if name in ("structure", "content") else 1.), SCALES[name], measure)
+    return made
+
+
+def fitted(images: Tensor) -> Tensor:
+    """At most LARGEST pixels on the longer side."""
+    height, width = images.shape[-2:]
+    share = LARGEST / max(height, width)
+    if share >= 1:
+        return images
+    return image.resize(images, (max(round(height * share), 11), max(round(width * share), 11)), "bilinear")
+
+
+def middle(encoder: Encoder) -> tuple[str, ...]:
+    """The stages that see shapes rather than strokes."""
+    if convolutional(encoder.clip.visual):
+        return "layer2", "layer3"
+    blocks = encoder.stages
+    return tuple(dict.fromkeys(blocks[max(0, round(len(blocks) * share) - 1)] for share in (.5, .75)))
+
+
+def _maps(encoder: Encoder, images: Tensor) -> list[Tensor]:
+    return list(encoder.maps(images, middle(encoder), native=convolutional(encoder.clip.visual)).values())
+
+
+def structure(encoder: Encoder, photo: Tensor) -> Callable[[Tensor], Tensor]:
+    """Mean over places and stages of 1 - cosine to the photograph's map at the same place."""
+    with torch.no_grad():
+        own = _maps(encoder, photo)
+
+    def measure(images: Tensor) -> Tensor:
+        apart = [1 - F.cosine_similarity(found, kept, dim=1) for found, kept in zip(_maps(encoder, images), own, strict=True)]
+        return torch.stack([one.flatten(1).mean(1) for one in apart]).mean(0)
+    return measure
+
+
+def self_similarity(encoder: Encoder, photo: Tensor) -> Callable[[Tensor], Tensor]:
+    """Which places look like which (arXiv:2201.00424 reads it of a transformer's keys, here of a middle stage's outputs): free of colour
+    and stroke, as both change everywhere alike. Places are pooled to at most 16 x 16."""
+    def matrix(images: Tensor) -> Tensor:
+        held = _maps(encoder, images)[0]
+        held = held - held.mean((2, 3), keepdim=True)
+        if max(held.shape[-2:]) > 16:
+            held = F.adaptive_avg_pool2d(held, [min(side, 16) for side in held.shape[-2:]])
+        places = F.normalize(held.flatten(2), dim=1)
+        return places.transpose(1, 2) @ places
+    with torch.no_grad():
+        own = matrix(photo)
+    return lambda images: (matrix(images) - own).abs().mean((1, 2)) / 2
+
+
+def content(encoder: Encoder, photo: Tensor) -> Callable[[Tensor], Tensor]:
+    """What the encoder says of the whole picture."""
+    with torch.no_grad():
+        own = encoder(photo)
+    return lambda images: 1 - encoder(images) @ own[0]
+
+
+def ms_ssim(encoder: Encoder, photo: Tensor) -> Callable[[Tensor], Tensor]:
+    """Needs no network."""
+    return lambda images: 1 - distance.ms_ssim(images, photo.expand_as(images))
+
+
+def lpips(encoder: Encoder, photo: Tensor) -> Callable[[Tensor], Tensor]:
+    """Only with its real trunk: a random one would be no perceptual distance."""
+    network = distance.lpips(str(photo.device))
+    return lambda images: network(images, photo.expand_as(images))
+
+
+def artifacts(encoder: Encoder, photo: Tensor) -> Callable[[Tensor], Tensor]:
+    """Less the photograph's own severity: grain and compression that it came with are no damage done here."""
+    from probes.artifacts import ArtifactProbe
+    measure = ArtifactProbe(encoder).aim()
+    with torch.no_grad():
+        own = measure(photo)
+    return lambda images: (measure(images) - own).clamp_min(0)
+
+
+BUILDERS = {"structure": structure, "self-similarity": self_similarity, "content": content, "ms-ssim": ms_ssim, "lpips": lpips,
+            "artifacts": artifacts}

@@ -1,0 +1,143 @@
+"""What came of a transfer: photograph and picture side by side, read by the probes and the verdict, and how far they are apart."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import torch
+from rich import box
+from rich.table import Table
+
+from guide import sheet
+from guide.outcome import said
+from guide.record import typed
+from guide.transfer import content
+from probes import distance
+from probes.audit import audit
+from probes.auditing.report import Report
+from probes.encoders import Encoder
+from probes.image import load, resize, to_pil
+from probes.judge import Judge
+
+if TYPE_CHECKING:
+    from guide.transfer.request import Request
+    from guide.transfer.run import Opened
+
+SHOWN = 24  # inputs on the sheet
+SHORT = {"self-similarity": "self-sim."}
+
+
+def picture(folder: Path, name: str, seed: int) -> Path:
+    """Where a picture of a run lies."""
+    return folder / f"seed-{seed:04d}-{name}.png"
+
+
+@dataclass(frozen=True)
+class Result:
+    """`report` has a row for each photograph (variant input) and each picture (variant transferred), which names its distances."""
+
+    folder: Path
+    sheet: Path
+    report: Report
+    keep: tuple[tuple[str, float], ...]
+
+    def table(self) -> Table:
+        """A row per picture: style before and after in the eyes of guide and verdict, and the distances."""
+        frame = self.report.rows
+        names = [name for name in content.UNASKED if f"distance_{name}" in frame]
+        styled = frame.style_log_odds.notna().any()
+        what = "guide, verdict: log-odds of the style" if styled else "verdict: the style it reads"
+        table = Table("picture", "seed", *(["guide", "verdict"] if styled else ["verdict"]), *(SHORT.get(name, name) for name in names),
+                      box=box.SIMPLE, padding=(0, 1, 0, 0), caption=f"{what}, before -> after; then distances from the photograph")
+        before = frame[frame.variant == "input"].set_index("input")
+        for row in frame[frame.variant == "transferred"].to_dict("records"):
+            was = before.loc[row["input"]]
+            columns = ("style_log_odds", "verdict_log_odds") if styled else ("verdict_style",)
+            read = [f"{_signed(was[column])} -> {_signed(row[column])}" for column in columns]
+            table.add_row(row["input"], str(row["seed"]), *read, *(said(row[f"distance_{name}"]) for name in names))
+        return table
+
+    def lines(self) -> list[str]:
+        """Which constraints do not hold, mean gains, and how far to trust the readings."""
+        made, lines = self.report.rows[self.report.rows.variant == "transferred"], []
+        for name, bound in self.keep:
+            broken = made[made[f"distance_{name}"] > bound * 1.02 + 1e-3]
+            if len(broken):
+                far = broken[f"distance_{name}"].max()
+                lines.append(f"Not kept: {name} <= {bound:g} in {len(broken)} of {len(made)} pictures (largest {far:.3f}); take more "
+                             "--steps, or a lower --strength.")
+        for name, column in (("guide", "style_gain"), ("verdict", "verdict_gain")):
+            if column in made and made[column].notna().any():
+                lines.append(f"Mean gain of the {name} in log-odds: {made[column].mean():+.2f}.")
+        return [*lines, *(f"Reliability of {name}: {sentence}" for name, sentence in self.report.summary["reliability"].items())]
+
+
+def outcome(request: Request, photos: dict[str, Opened], encoder: Encoder, verdict: Judge, device: str) -> Result:
+    """Read photographs and pictures and write report.csv, report.json and sheet.png beside them.
+
+    The photograph is read at the size at which it was repainted, so that both are seen alike.
+    """
+    rows, pixels = [], []
+    for name, photo in photos.items():
+        rows.append({"input": name, "variant": "input", "seed": None, "image": photo.path})
+        pixels.append(photo.pixels.cpu())
+        for seed in request.seeds:
+            rows.append({"input": name, "variant": "transferred", "seed": seed, "image": picture(request.out, name, seed).name})
+            pixels.append(load(picture(request.out, name, seed)))
+    judged = [resize(one, (verdict.network.side,) * 2, "bilinear") if hasattr(verdict.network, "side") else one for one in pixels]
+    read = audit([one[0] for one in pixels], intent=request.brief, encoder=request.encoder, judge=request.judge,
+                 steered_by=[request.encoder], device=device)
+    frame = read.rows
+    told = pd.DataFrame(rows)
+    told["seed"] = told["seed"].astype("Int64")
+    frame = frame.assign(**{name: told[name] for name in told})
+    measured = [_distances(request, photos, encoder, verdict, row, one, small)
+                for row, one, small in zip(rows, pixels, judged, strict=True)]
+    frame = pd.concat([frame, pd.DataFrame(measured)], axis=1)
+    before = frame[frame.variant == "input"].set_index("input")
+    for gain, column in (("style_gain", "style_log_odds"), ("verdict_gain", "verdict_log_odds"), ("severity_gain", "verdict_severity")):
+        if column in frame:
+            frame[gain] = [row[column] - before.loc[row["input"], column] if row["variant"] == "transferred" else None
+                           for row in frame.to_dict("records")]
+    report = Report(frame, read.summary)
+    report.to_csv(request.out / "report.csv")
+    report.to_json(request.out / "report.json")
+    result = Result(request.out, request.out / "sheet.png", report, request.keep)
+    _sheet(request, result, photos, pixels)
+    return result
+
+
+@torch.no_grad()
+def _distances(request: Request, photos: dict[str, Opened], encoder: Encoder, verdict: Judge, row: dict, pixels, judged) -> dict:
+    """Of a picture from its photograph, each under its own name."""
+    if row["variant"] == "input":
+        return {}
+    photo = photos[row["input"]].pixels
+    names = tuple(dict.fromkeys([*content.UNASKED, *(name for name, _ in request.keep)]))
+    found = {f"distance_{name}": float(one(pixels.to(photo.device))) for name, one in content.distances(encoder, photo, names).items()}
+    seen = verdict(torch.cat([resize(photo.cpu(), judged.shape[-2:], "bilinear"), judged]).to(photo.device)).features
+    return found | {"distance_verdict_features": float(distance.feature_distance(seen[:1], seen[1:]))}
+
+
+def _sheet(request: Request, result: Result, photos: dict[str, Opened], pixels: list) -> None:
+    """The photographs above, their pictures below, one column each."""
+    read = result.report.rows.to_dict("records")
+    found = {(row["input"], None if row["variant"] == "input" else int(row["seed"])): (row, one)
+             for row, one in zip(read, pixels, strict=True)}
+    rows = []
+    for label, seed in [("photograph", None), *((f"seed {seed}", seed) for seed in request.seeds)]:
+        cells = []
+        for name in list(photos)[:SHOWN]:
+            row, one = found[name, seed]
+            lines = (name, f"guide: {said(row['style_top'])}, P(style) {said(row['style_probability'])}",
+                     f"verdict: {said(row['verdict_style'])}, P(style) {said(row['verdict_style_probability'])}")
+            cells.append(sheet.Cell(to_pil(one), lines))
+        rows.append(sheet.Row(label, tuple(cells)))
+    title = " and ".join(key for key, _ in request.brief.styles) or request.brief.prompt or "references"
+    sheet.save(result.sheet, f"Transfer: {title}", [sheet.Block("", tuple(rows))], request.command or typed())
+
+
+def _signed(value) -> str:
+    return f"{value:+.1f}" if isinstance(value, float) and value == value else said(value)

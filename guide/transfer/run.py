@@ -1,0 +1,166 @@
+"""`guide transfer`: photographs repainted, each as it finishes, then what probes, distances and the verdict say of them."""
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from guide import png, record
+from guide.run import _writable
+from guide.transfer import film
+from guide.transfer.outcome import Result, outcome, picture
+from guide.transfer.request import SIDE, Request
+from probes import encoders, image, judge
+from probes.encoders import Encoder
+from probes.errors import UserError
+
+Progress = Callable[[str, int, int], None]
+Notice = Callable[[str], None]
+STEPS = 120
+FREE = record.FREE | {"inputs", "film"}
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """A photograph as it is repainted: `pixels` `(1, 3, h, w)` at the size asked for, and the region's `mask` `(1, 1, h, w)`."""
+
+    path: str
+    pixels: Tensor
+    sha256: str
+    mask: Tensor | None
+    notes: tuple[str, ...] = ()
+
+
+def transfer(request: Request, on_progress: Progress = lambda what, done, total: None, notice: Notice = lambda line: None) -> Result:
+    """Repaint the inputs into the request's folder; a run that was interrupted goes on with what is missing.
+
+    Writes a PNG for each input and seed as it finishes, trace.jsonl, record.json, report.csv, report.json and sheet.png; a film where
+    one is asked for.
+    """
+    resolved = record.plain(vars(request))
+    before = record.earlier(request.out, resolved, "transfer", FREE)
+    now = record.Record(resolved, command=request.command or record.typed(), kind="transfer", seeds=request.seeds)
+    _writable(request.out)
+    names = named(request.inputs)
+    film.check(request.film)
+    on_progress("loading", 0, 0)
+    device = request.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    encoder, verdict = encoders.load(request.encoder, device), judge.load(request.judge, device)
+    verdict.check([encoder.lineage])
+    photos = {name: opened(path, request, device) for name, path in names.items()}
+    engine, weights = _engine(request, encoder, photos, device)
+    now.device, now.weights = device, {"encoder": encoder.fingerprint, "verdict": verdict.lineage.weights} | weights
+    now.lineages = {"encoder": encoder.lineage, "verdict": verdict.lineage}
+    if before is not None and before.weights not in ({}, now.weights):
+        raise UserError(f"The folder {request.out} holds pictures of other weights; choose another folder with --out.")
+    now.costs = dict(before.costs) if before else {}
+    for line in [*(f"{photo.path}: {line}" for photo in photos.values() for line in photo.notes), *engine.notes()]:
+        now.notes.append(line)
+        notice(line)
+    now.write(request.out / "record.json")
+    jobs = list(_missing(request, names))
+    total, done = len(jobs) * engine.steps, 0
+    for name, seed in jobs:
+        frames = film.Frames(request.film, engine.steps)
+
+        def stepped(row: dict, current: Callable[[], Tensor] | None, name=name, seed=seed, frames=frames) -> None:
+            nonlocal done
+            done += 1
+            on_progress(f"{name}, seed {seed}", done, total)
+            frames.see(row["step"], current)
+
+        photo = photos[name]
+        painted, trace, made = engine(photo, seed, stepped)
+        said = _said(request, photo, seed, encoder, engine) | made
+        path = picture(request.out, name, seed)
+        if not path.is_file():
+            png.save(painted[0], path, said | {"size": f"{painted.shape[3]}x{painted.shape[2]}"})
+        frames.write(path, photo.pixels, painted)
+        with (request.out / "trace.jsonl").open("a", encoding="utf-8") as lines:
+            lines.writelines(json.dumps(record.plain({"input": name, "seed": seed, **row})) + "\n" for row in trace)
+        seconds = sum(row.get("seconds", 0.) for row in trace)
+        now.costs["seconds"] = now.costs.get("seconds", 0.) + seconds
+        now.costs["steps"] = now.costs.get("steps", 0) + len(trace)
+        now.write(request.out / "record.json")
+    on_progress("reading the pictures", total, total)
+    result = outcome(request, photos, encoder, verdict, device)
+    now.rows = result.report.rows.to_dict("records")
+    now.finish()
+    now.write(request.out / "record.json")
+    return result
+
+
+def _engine(request: Request, encoder: Encoder, photos: dict[str, Opened], device: str):
+    """The engine that repaints, and the weights it has beside the encoder's."""
+    if request.engine == "diffusion":
+        from guide.transfer.diffusion import Diffusion
+        engine = Diffusion.of(request, encoder, device)
+        return engine, engine.weights
+    from guide.transfer.pixels import Pixels
+    return Pixels.of(request, encoder, list(photos.values())), {}
+
+
+def named(paths: tuple[str, ...]) -> dict[str, str]:
+    """A short name for each input, by which its files are called: the file's stem, with a number where two are alike."""
+    found: dict[str, str] = {}
+    for path in paths:
+        stem = "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in Path(path).stem)[:60] or "picture"
+        name = next(name for name in (stem, *(f"{stem}-{k}" for k in range(2, len(paths) + 2))) if name not in found)
+        found[name] = path
+    if not found:
+        raise UserError("No picture is named; write guide transfer photo.jpg --style ukiyo-e.")
+    return found
+
+
+def opened(path: str, request: Request, device: str) -> Opened:
+    """The photograph at the size asked for, with notes on what that changed. UserError where it is none, or too small to be read."""
+    pixels, notes = image.load(path), []
+    height, width = pixels.shape[-2:]
+    longer = request.size or min(max(height, width), SIDE)
+    if longer != max(height, width):
+        share = longer / max(height, width)
+        size = max(round(height * share), 1), max(round(width * share), 1)
+        pixels = image.resize(pixels, size).clamp(0, 1)
+        how = "enlarged" if share > 1 else "shrunk"
+        notes.append(f"{how} from {width} x {height} to {size[1]} x {size[0]} pixels" + ("" if request.size else "; --size keeps more"))
+    if min(pixels.shape[-2:]) < 32:
+        raise UserError(f"{path} is repainted at {pixels.shape[3]} x {pixels.shape[2]} pixels, too few to be read; 32 a side is the least.")
+    mask = _mask(request.region, tuple(pixels.shape[-2:])) if request.region else None
+    return Opened(path, pixels.to(device), sha256(Path(path).read_bytes()).hexdigest(), None if mask is None else mask.to(device),
+                  tuple(notes))
+
+
+def _mask(path: str, size: tuple[int, int]) -> Tensor:
+    """White is repainted, black is left alone, grey is in between: `(1, 1, h, w)`. UserError where nothing is white."""
+    mask = image.load(path).mean(1, keepdim=True)
+    if mask.shape[-2:] != torch.Size(size):
+        mask = image.resize(mask.expand(-1, 3, -1, -1), size, "bilinear")[:, :1].clamp(0, 1)
+    if not bool((mask > .5).any()):
+        raise UserError(f"the region in {path} is empty: it holds nothing brighter than middle grey; paint white what is to be repainted.")
+    return mask
+
+
+def _said(request: Request, photo: Opened, seed: int, encoder: Encoder, engine) -> dict:
+    """What a picture says of itself."""
+    brief = request.brief
+    return record.plain({
+        "tool": "guide", "kind": "transfer", "prompt": brief.text() if brief.styles or brief.period else brief.prompt,
+        "subject": brief.prompt, "styles": brief.styles, "avoid": brief.avoid, "period": brief.period, "seed": seed,
+        "variant": "transferred", "strategy": request.engine, "strength": engine.strength, "steps": engine.steps,
+        "model": request.model if request.engine == "diffusion" else "pixels", "encoder": request.encoder,
+        "input": Path(photo.path).name, "input_sha256": photo.sha256,
+        "references": [[Path(path).name, weight] for path, weight in request.references], "keep": request.keep,
+        "preserve_color": request.preserve_color, "region": Path(request.region).name if request.region else "",
+    })  # fmt: skip
+
+
+def _missing(request: Request, names: dict[str, str]) -> Iterator[tuple[str, int]]:
+    for name in names:
+        for seed in request.seeds:
+            if not picture(request.out, name, seed).is_file():
+                yield name, seed

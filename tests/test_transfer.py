@@ -1,0 +1,154 @@
+"""The parts of a transfer: canvas, colours, brushwork, distances, and the loop that descends them."""
+import pytest
+import torch
+from PIL import Image
+
+from guide.loops.pixels import Aim, Pace, paint, sizes, zoomed
+from guide.transfer import brushwork, colour, content, statistics
+from guide.transfer.canvas import Canvas, noise
+from guide.transfer.pixels import composed
+from guide.transfer.target import of_references, of_styles
+from probes import image
+from probes.constraints import Constraint
+from probes.errors import UserError
+from probes.judges import STYLES
+
+skimage = pytest.importorskip("skimage.data", reason="photographs: pip install -e '.[test]'")
+
+
+@pytest.fixture(scope="module")
+def photo() -> torch.Tensor:
+    """An astronaut, public domain, 96 pixels."""
+    return image.resize(image.from_pil(Image.fromarray(skimage.astronaut())), 96, "bilinear").clamp(0, 1)
+
+
+@pytest.fixture(scope="module")
+def other() -> torch.Tensor:
+    """Coffee, as a reference."""
+    return image.resize(image.from_pil(Image.fromarray(skimage.coffee())), (80, 120), "bilinear").clamp(0, 1)
+
+
+def test_a_canvas_begins_as_its_base_bit_for_bit(photo):
+    assert torch.equal(Canvas(photo)().detach(), photo)
+
+
+def test_a_canvas_is_carried_over_to_a_larger_base(photo):
+    canvas = Canvas(photo)
+    with torch.no_grad():
+        canvas.coefficients[:, :, :3, :3] += .05 * torch.randn(1, 3, 3, 3, 2, generator=torch.Generator().manual_seed(0))
+    large = canvas.on(image.resize(photo, 192, "bilinear").clamp(0, 1))
+    added = large().detach() - large.base
+    small = canvas().detach() - photo
+    assert (image.resize(added, 96, "bilinear") - small).abs().mean() < .1 * small.abs().mean()
+
+
+def test_noise_depends_on_the_seed_of_its_picture_alone():
+    def one(seeds):
+        return noise([torch.Generator().manual_seed(seed) for seed in seeds], 64, 64)().detach()
+    both = one([1, 2])
+    assert torch.equal(both[1:], one([2]))
+    assert .05 < both.std() < .3
+
+
+def test_the_map_of_palettes_gives_the_other_palette(photo, other):
+    target = colour.palette(other)
+    middle = colour.Palette(torch.full((3,), .5), .1 * target.covariance)  # narrow, so that nothing is cut at black and white
+    found = colour.palette(colour.mapped(photo, colour.palette(photo), middle))
+    torch.testing.assert_close(found.mean, middle.mean, atol=2e-3, rtol=0)
+    torch.testing.assert_close(found.covariance, middle.covariance, atol=2e-3, rtol=.05)
+
+
+def test_recoloured_has_the_brightness_of_one_and_the_hue_of_the_other(photo):
+    bright = photo.flip(-1)
+    found, weights = colour.recoloured(bright, photo), torch.tensor(colour.LUMA).view(1, 3, 1, 1)
+    torch.testing.assert_close((found * weights).sum(1), (bright * weights).sum(1), atol=1e-5, rtol=0)
+    assert found.min() > -1e-5
+    assert found.max() < 1 + 1e-5
+    chroma, wanted = (one - (one * weights).sum(1, keepdim=True) for one in (found, photo))
+    coloured = (wanted.norm(dim=1) > .1) & (chroma.norm(dim=1) > .02)
+    assert (torch.cosine_similarity(chroma, wanted, dim=1)[coloured] > .99).all()
+
+
+@pytest.mark.parametrize("gram", [False, True])
+def test_tiles_sum_up_to_the_whole_forward_and_backward(embedded_encoder, monkeypatch, gram):
+    picture = torch.rand(1, 3, 224, 176, generator=torch.Generator().manual_seed(0))
+    wanted, results = ["conv3", "layer2", "layer3"], []
+    for tile in (1024, 96):
+        monkeypatch.setattr(statistics, "TILE", tile)
+        seen = picture.clone().requires_grad_()
+        found = statistics.measured(embedded_encoder, seen, wanted, gram=gram)
+        total = sum(value.sum() for kind in ("mean", "deviation", "gram") for value in getattr(found, kind).values())
+        results.append((total.detach(), *torch.autograd.grad(total, seen)))
+    torch.testing.assert_close(results[0][0], results[1][0], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(results[0][1], results[1][1], rtol=2e-3, atol=1e-5)
+
+
+def test_a_mask_weighs_the_places_of_brushwork(embedded_encoder, photo, other):
+    both = torch.cat([photo, image.resize(other, 96, "bilinear").clamp(0, 1)], -1)
+    mask = torch.cat([torch.ones(1, 1, 96, 96), torch.zeros(1, 1, 96, 96)], -1)
+    left = statistics.measured(embedded_encoder, both, ["conv3"], mask)
+    alone = statistics.measured(embedded_encoder, photo, ["conv3"])
+    assert (left.mean["conv3"] - alone.mean["conv3"]).abs().max() < .1 * alone.deviation["conv3"].max()
+
+
+@pytest.mark.parametrize("name", [name for name in content.NAMES if name not in ("lpips", "artifacts")])
+def test_distances_are_zero_for_the_photograph_and_grow_with_damage(embedded_encoder, photo, name):
+    measure = content.distances(embedded_encoder, photo, (name,))[name]
+    grain = torch.randn(photo.shape, generator=torch.Generator().manual_seed(0))
+    near, far = ((photo + strength * grain).clamp(0, 1).requires_grad_() for strength in (.05, .3))
+    assert float(measure(photo)) == pytest.approx(0, abs=1e-5)
+    assert 0 < float(measure(near).detach()) < float(measure(far).detach())
+    (gradient,) = torch.autograd.grad(measure(near).sum(), near)
+    assert gradient.isfinite().all()
+    assert gradient.abs().sum() > 0
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_paintings_stand_for_every_style_that_was_learned(embedded_encoder, photo, style):
+    found = brushwork.paintings(embedded_encoder, style)
+    assert len(found) > 1
+    near = brushwork.nearest(found, colour.palette(photo))
+    assert near is not brushwork.nearest(found, colour.palette(photo), 1)
+    assert near is brushwork.nearest(found, colour.palette(photo), len(found))
+
+
+def test_descent_nears_the_brushwork_and_keeps_what_is_to_be_kept(embedded_encoder, photo):
+    target = of_styles(embedded_encoder, (("pointillism", 1.),), photo)
+    start = colour.mapped(photo, colour.palette(photo), target.palette)
+    measure = content.distances(embedded_encoder, photo, ("structure",))["structure"]
+    reached = []
+    for bound in (.05, .25):
+        aim = Aim(embedded_encoder, target, constraints={"structure": Constraint(measure, bound, "at most")})
+        painted, trace = paint(photo, start, aim, torch.Generator().manual_seed(0), Pace(25))
+        reached.append(float(measure(painted)))
+    assert trace[-1]["brushwork"] < trace[0]["brushwork"]
+    assert reached[0] < .1 < reached[1] < .3
+    assert [row["step"] for row in trace] == list(range(25))
+
+
+def test_references_of_the_photograph_itself_leave_nothing_to_do(embedded_encoder, photo):
+    target = of_references(embedded_encoder, [photo], [1.], photo, False, ["itself"])
+    found = statistics.measured(embedded_encoder, photo, list(statistics.STAGES))
+    wanted, spread = target.at(96)
+    assert float(statistics.distance(found, wanted, spread, statistics.STAGES)) < 1e-6
+
+
+def test_outside_of_the_mask_nothing_changes(photo):
+    mask = torch.zeros(1, 1, 96, 96)
+    mask[..., 20:60, 20:60] = 1
+    found = composed(photo.flip(-1), photo, mask, False)
+    assert torch.equal(found[..., :20, :], photo[..., :20, :])
+    assert not torch.equal(found[..., 20:60, 20:60], photo[..., 20:60, 20:60])
+
+
+def test_looks_at_the_whole_are_the_picture_and_sizes_double(photo):
+    torch.testing.assert_close(zoomed(photo, (96, 96), 1., .3, .3), photo, atol=1e-5, rtol=0)
+    assert sizes(512, 768, 112) == [(128, 192), (256, 384), (512, 768)]
+    assert sizes(100, 60, 112) == [(100, 60)]
+
+
+@pytest.mark.parametrize("typed", ["structure", "structure<=3", "beauty<=.1", "structure<=.1,structure<=.2"])
+def test_a_bound_that_means_nothing_is_refused(typed):
+    from guide.transfer.request import parse_keep
+    with pytest.raises(UserError):
+        parse_keep([typed])

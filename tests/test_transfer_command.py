@@ -1,0 +1,91 @@
+"""`guide transfer` as a person uses it: photographs in, pictures, record, trace and sheet out; and what is refused."""
+import json
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from cli import app
+
+skimage = pytest.importorskip("skimage.data", reason="photographs: pip install -e '.[test]'")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Two photographs in the public domain, small, a mask and a file that is none."""
+    path = tmp_path_factory.mktemp("photographs")
+    for name in ("astronaut", "coffee"):
+        Image.fromarray(getattr(skimage, name)()).resize((96, 80)).save(path / f"{name}.png")
+    mask = Image.new("L", (96, 80))
+    mask.paste(255, (24, 20, 72, 60))
+    mask.save(path / "mask.png")
+    (path / "text.jpg").write_text("no picture")
+    return path
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, ["transfer", *map(str, arguments)])
+
+
+def test_pictures_record_trace_sheet_and_film_come_out_and_a_second_run_makes_nothing_anew(folder, tmp_path):
+    out = tmp_path / "run"
+    arguments = (folder / "astronaut.png", folder / "coffee.png", "--style", "ukiyo-e", "--steps", "3", "--film", "gif", "--out", out)
+    done = run(*arguments)
+    assert done.exit_code == 0, done.output
+    assert {file.name for file in out.iterdir()} == {
+        "record.json", "report.csv", "report.json", "sheet.png", "trace.jsonl", *(
+            f"seed-0000-{name}.{kind}" for name in ("astronaut", "coffee") for kind in ("png", "gif"))}
+    record = json.loads((out / "record.json").read_text())
+    assert record["kind"] == "transfer"
+    assert record["complete"]
+    assert {row["variant"] for row in record["rows"]} == {"input", "transferred"}
+    assert all(row["distance_structure"] > 0 for row in record["rows"] if row["variant"] == "transferred")
+    with Image.open(out / "seed-0000-astronaut.png") as picture:
+        assert picture.size == (96, 80)
+        assert json.loads(picture.text["guide"])["input"] == "astronaut.png"
+    with Image.open(out / "seed-0000-astronaut.gif") as film:
+        assert film.n_frames > 3
+    assert len((out / "trace.jsonl").read_text().splitlines()) == 6
+    before = (out / "seed-0000-coffee.png").stat().st_mtime_ns
+    assert run(*arguments).exit_code == 0
+    assert (out / "seed-0000-coffee.png").stat().st_mtime_ns == before
+    other = run(*arguments[:-1], out, "--strength", "0.5")
+    assert other.exit_code == 2
+    assert "strength" in other.output
+
+
+def test_outside_of_the_mask_every_pixel_stays(folder, tmp_path):
+    done = run(folder / "astronaut.png", "--reference", folder / "coffee.png", "--region", folder / "mask.png", "--steps", "3", "--out",
+               tmp_path)
+    assert done.exit_code == 0, done.output
+    with Image.open(folder / "astronaut.png") as before, Image.open(tmp_path / "seed-0000-astronaut.png") as after:
+        for box in ((0, 0, 96, 20), (0, 60, 96, 80), (0, 0, 24, 80), (72, 0, 96, 80)):
+            assert before.convert("RGB").crop(box).tobytes() == after.crop(box).tobytes()
+        assert before.convert("RGB").tobytes() != after.tobytes()
+
+
+def test_strength_zero_is_the_photograph(folder, tmp_path):
+    assert run(folder / "coffee.png", "--style", "baroque", "--strength", "0", "--out", tmp_path).exit_code == 0
+    with Image.open(folder / "coffee.png") as before, Image.open(tmp_path / "seed-0000-coffee.png") as after:
+        assert before.convert("RGB").tobytes() == after.tobytes()
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    (("missing.png", "--style", "baroque"), "no folder or image"),
+    (("text.jpg", "--style", "baroque"), "not an image"),
+    (("coffee.png",), "Nothing is asked for"),
+    (("coffee.png", "--style", "barok"), "baroque"),
+    (("coffee.png", "--style", "baroque", "--keep", "beauty<=1"), "distance"),
+    (("coffee.png", "--style", "baroque", "--reference", "none.png"), "no reference picture"),
+    (("coffee.png", "--style", "baroque", "--engine", "oil"), "pixels and diffusion"),
+    (("coffee.png", "--style", "baroque", "--strength", "3"), "strength"),
+    (("coffee.png", "--style", "baroque", "--size", "20"), "size|side"),
+    (("coffee.png", "--style", "baroque", "--keep", "lpips<=.3"), "LPIPS"),
+    (("coffee.png", "--style", "baroque", "--region", "text.jpg"), "not an image"),
+])
+def test_what_cannot_be_done_is_said_in_a_sentence(folder, tmp_path, monkeypatch, arguments, said):
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    done = run(*arguments, "--out", tmp_path / "out")
+    assert done.exit_code == 2, done.output
+    assert any(word in " ".join(done.output.split()) for word in said.split("|")), done.output
