@@ -42,6 +42,20 @@ Scene = Annotated[str, typer.Option(help="portrait, landscape, still-life, relig
 Origin = Annotated[str, typer.Option(help="Read as made by a person or a model.")]
 Seeds = Annotated[str, typer.Option(help="One picture each, unguided and guided: 0-7 or 3,5,9.")]
 Model = Annotated[str, typer.Option(help="embedded, another of `guide models`, a diffusers folder or a hub id.")]
+Weight = Annotated[list[str] | None, typer.Option(help="How much each measure counts: style=1,period=.5; 0 only reads it.")]
+Keep = Annotated[list[str] | None, typer.Option(help="A measure that has to stay above a bound: 'content>=0.28'.")]
+Limit = Annotated[list[str] | None, typer.Option(help="A measure that has to stay below a bound: 'artifacts<=0.2'.")]
+Schedule = Annotated[list[str] | None, typer.Option(help="Noise levels at which a measure counts, 1 noise to 0 picture: style@0.9-0.3.")]
+Toward = Annotated[list[str] | None, typer.Option(help="Words to steer toward besides: 'warm light:2'; away from: 'people:-1'.")]
+Reference = Annotated[list[str] | None, typer.Option(help="A picture to take the style from: painting.jpg, or painting.jpg:0.5.")]
+ReferenceBy = Annotated[str, typer.Option(help="How references are compared: moments, gram, style or embedding.")]
+Region = Annotated[str, typer.Option(help="A picture of where to steer: white there, black elsewhere.")]
+ContentBy = Annotated[str, typer.Option("--content", help="How the prompt is compared: global, spherical, or directional (as a change "
+                                                          "from the unguided picture).")]
+Watched = Annotated[list[str] | None, typer.Option(help="A judge or measure to watch beside the guide: referee, content.")]
+Drift = Annotated[str, typer.Option(help="What follows where it falls while the guide climbs: off, warn, damp or stop.")]
+Strengths = Annotated[str | None, typer.Option("--strength", help="How hard to steer: 0 not at all, 1 a fifth of classifier-free guidance; "
+                                                                  "auto asks the referee. Default: the model's (embedded: 10).")]
 Strength = Annotated[float | None, typer.Option(help="How hard to steer: 0 not at all, 1 a fifth of classifier-free guidance. "
                                                            "Default: the model's (embedded: 10).")]
 Steps = Annotated[int | None, typer.Option(help="Denoising steps. Default: the model's.")]
@@ -59,21 +73,29 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only where the
 def generate(prompt: Prompt = "", style: Style = "", avoid: Avoid = None, period: Period = "", scene: Scene = "", origin: Origin = "",
              seeds: Seeds = "0-3", model: Model = "embedded",
              strategy: Annotated[str, typer.Option(help="How to steer; `guide strategies` lists them.")] = "clean-image",
-             strength: Strength = None, steps: Steps = None, size: Size = "", guidance_scale: Scale = None, encoder: Encoder = "embedded",
+             strength: Strengths = None, weight: Weight = None, keep: Keep = None, limit: Limit = None, schedule: Schedule = None,
+             toward: Toward = None, reference: Reference = None, reference_by: ReferenceBy = "moments", region: Region = "",
+             content: ContentBy = "global", watch: Watched = None, on_drift: Drift = "warn",
+             steps: Steps = None, size: Size = "", guidance_scale: Scale = None, encoder: Encoder = "embedded",
              judge: Judge = "verdict", device: Device = "auto", dtype: Dtype = "auto", name_style: Name = True,
              batch: Annotated[int, typer.Option(help="Pictures made at a time; fewer need less memory.")] = 4,
              out: Annotated[Path | None, typer.Option(help="Folder of the results; the same folder and arguments continue. "
                                                            "Default: outputs/<style>-<time>.")] = None,
              quiet: Quiet = False) -> None:
     """Make pictures, unguided and guided at the same seeds, and say how well they keep style and period."""
+    from guide import goals
     from guide.brief import parse_seeds, parse_size
     brief = _brief(prompt, style, avoid, period, name_style, scene, origin)
-    if not (brief.prompt or brief.styles or brief.period or brief.scene):
-        raise UserError("Nothing is asked for; name a --style, a --prompt, a --period or a --scene.")
+    asked = goals.parse(weight or (), keep or (), limit or (), schedule or (), toward or (), reference or (), reference_by, region, content)
+    if not (brief.prompt or brief.styles or brief.period or brief.scene or asked.asks):
+        raise UserError("Nothing is asked for; name a --style, a --prompt, a --period, a --scene or a --reference.")
+    hard = goals.parse_strength(strength)
+    goals.check(steps, on_drift, bool(watch))
     chosen, pixels = parse_seeds(seeds), parse_size(size) if size else None
     folder = typed(out or _folder(brief.slug()))
     from guide.run import Request, generate
-    request = Request(brief, folder, chosen, model, strategy, strength, steps, pixels, guidance_scale, encoder, judge, device, dtype, batch)
+    request = Request(brief, folder, chosen, model, strategy, hard, steps, pixels, guidance_scale, encoder, judge, device, dtype, batch,
+                      goals=asked, watch=tuple(watch or ()), on_drift=on_drift)
     _hush()
     with _progress(quiet) as (on_progress, notice), _continuable(folder):
         result = generate(request, on_progress, notice)

@@ -17,7 +17,7 @@ from guide.combination import combination
 from guide.decoding import Decoder
 from guide.seeds import seeds_of, view_generators
 from guide.strategies.strategy import Ascent, Outcome, Step, Strategy
-from guide.watch import Conflict, Watch
+from guide.watch import Conflict, Watch, listed
 from probes.errors import UserError
 
 
@@ -33,7 +33,7 @@ class Run:
 
 @contextmanager
 def guided(pipeline, objective, strategy: Strategy, *, seeds: Sequence[int] | None = None, judge=None, tiny: nn.Module | None = None,
-           watch: Watch | None = None, on_step: Callable[[dict[str, Any]], None] | None = None) -> Iterator[Run]:
+           watch: Watch | Sequence[Watch] | None = None, on_step: Callable[[dict[str, Any]], None] | None = None) -> Iterator[Run]:
     """Steers each run of `pipeline` inside the block by the gradient of `objective`, in the way of `strategy`.
 
         with guided(pipeline, objective, strategy, seeds=seeds) as run:
@@ -43,9 +43,10 @@ def guided(pipeline, objective, strategy: Strategy, *, seeds: Sequence[int] | No
     afterwards, after an exception too. A strength of 0 changes no bit.
 
     `objective(images, generators)` returns `.loss` (n,), lower is better, and `.terms`, a dict of (n,); it sees images (n, 3, h, w) in
-    [0, 1] in float32. `seeds`: one per image, for the views; without them each image's own starting latents seed its views. `judge` is
-    watched, never followed; `watch` may damp or stop the steering (see `guide.watch`). `tiny`: a cheaper decoder of the same latents.
-    `on_step` receives each row of the trace as it is written.
+    [0, 1] in float32. One with `at(noise, multipliers)` is asked for that of each step first (see `probes.objective`). `seeds`: one per
+    image, for the views; without them each image's own starting latents seed its views. `judge` is watched, never followed; `watch` may
+    damp or stop the steering (see `guide.watch`). `tiny`: a cheaper decoder of the same latents. `on_step` receives each row of the trace
+    as it is written.
     """
     guidance = _Guidance(pipeline, objective, strategy, seeds, judge, tiny, watch, on_step)
     began = time.perf_counter()
@@ -106,13 +107,14 @@ class _Guidance:
         if objective is None and strategy.strength:
             raise UserError("A strength above 0 needs an objective; pass one, or the strategy 'unguided'.")
         self.pipeline, self.objective, self.strategy, self.seeds = pipeline, objective, strategy, seeds
-        self.judge, self.watch, self.on_step, self.scheduler, self.run = judge, watch, on_step, pipeline.scheduler, Run()
+        self.judge, self.watches, self.on_step, self.scheduler, self.run = judge, listed(watch), on_step, pipeline.scheduler, Run()
         self.decoder = Decoder(pipeline, tiny)
         self.modules = [part for part in (*getattr(pipeline, "components", {}).values(), tiny) if isinstance(part, nn.Module)]
         controlnet = getattr(pipeline, "controlnet", None)
         self.recorder = replay.Recorder(denoiser, strategy.strength > 0, self._same_scheduler, controlnet)
         self.signature = inspect.signature(pipeline.scheduler.step)
-        self.timesteps, self.index, self.count, self.conflict, self.previous, self.grid = None, 0, 0, None, None, None
+        self.timesteps, self.index, self.count, self.conflicts, self.previous, self.grid = None, 0, 0, [], None, None
+        self.goal, self.values, self.multipliers = objective, None, {}
         if strategy.strength:
             for module in (denoiser, self.decoder.vae):
                 _refuse_offloading(module)
@@ -127,7 +129,7 @@ class _Guidance:
         row = {"step": self.index, "t": float(t), **self._noise(t), "guided": False, "loss": None, "skipped": 0, "decodes": 0}
         calls = self.recorder.take()
         self.grid = _grid(calls) or self.grid
-        if not self.strategy.strength or (self.conflict and self.conflict.over):
+        if not self.strategy.strength or any(conflict.over for conflict in self.conflicts) or not self._aimed(row["noise"]):
             answer = original(*args, **kwargs)
         else:
             outcome, step = self._ask(calls, t, x, output)
@@ -141,7 +143,8 @@ class _Guidance:
             if self.recorder.approximate:
                 row["approximate"] = self.recorder.approximate
             row["decodes"], self.decoder.count = self.decoder.count, 0
-            if self.conflict and self.opinion:
+            self._climb(row)
+            if self.opinion:
                 outcome = self._reconsidered(outcome, row)
             answer = self._apply(self.scheduler, original, call, step, outcome)
             self.carried = outcome.carried
@@ -167,14 +170,33 @@ class _Guidance:
         """The latents that the last step of a run left, for as long as the pipeline has not altered them."""
         return (self.previous, self.grid) if self.untouched and self.index == self.count else None
 
+    def _aimed(self, level: float | None) -> bool:
+        """Takes up the objective of this step; False where its schedules leave nothing to steer by."""
+        if not hasattr(self.objective, "at"):
+            return True
+        self.goal, self.values = self.objective.at(level, self.multipliers), None
+        return self.goal.steers
+
+    def _climb(self, row: dict[str, Any]) -> None:
+        """Carries the multipliers of the constraints on by what the first look of this step saw; the trace says what they are now."""
+        values = self.values
+        if values is None:
+            return
+        self.multipliers = self.goal.climbed(values, 1 / len(self.strategy.guided_steps(self.count)))
+        for name, found in (("violations", values.violations), ("multipliers", self.multipliers)):
+            row[name] = {key: [_finite(value) for value in numbers.tolist()] for key, numbers in found.items()}
+
     def _reconsidered(self, outcome: Outcome, row: dict[str, Any]) -> Outcome:
-        """The outcome after the referee was heard; the trace says what it said and which images it is in conflict over."""
-        loss, score = self.opinion
-        fooled = self.conflict.see(loss, score)
-        row |= {"referee": [_finite(value) for value in score.tolist()], "conflict": fooled.tolist(),
-                "steering_left": self.conflict.factor.tolist()}
-        self.run.calls["conflicts"] += int(fooled.sum())
-        return self.conflict.damped(outcome)
+        """The outcome after what is watched was heard; the trace says what it said and which images it is in conflict over."""
+        loss, scores = self.opinion
+        row |= {"goal": [_finite(value) for value in loss.tolist()], "watch": {}, "conflict": {}}
+        for conflict, score in zip(self.conflicts, scores, strict=True):
+            fooled, name = conflict.see(loss, score), conflict.watch.name
+            row["watch"][name], row["conflict"][name] = [_finite(value) for value in score.tolist()], fooled.tolist()
+            self.run.calls["conflicts"] += int(fooled.sum())
+            outcome = conflict.damped(outcome)
+        row["steering_left"] = torch.stack([conflict.factor for conflict in self.conflicts]).prod(0).tolist()
+        return outcome
 
     def _advance(self, t, x: Tensor) -> None:
         """Finds out whether this is the first step of a run of the pipeline, and how many steps the run has."""
@@ -182,7 +204,8 @@ class _Guidance:
         if timesteps is self.timesteps and self.index < self.count:
             return
         self.timesteps, self.index, self.carried, self.clock = timesteps, 0, None, time.perf_counter()
-        self.conflict = Conflict(self.watch) if self.watch else None
+        self.multipliers = {}
+        self.conflicts = [Conflict(watch) for watch in self.watches]
         begin = getattr(self.scheduler, "begin_index", None)
         self.first = begin if begin is not None else next((i for i, other in enumerate(timesteps.tolist()) if other == float(t)), 0)
         # What the pipeline says it will run (img2img, denoising_end) goes before what the schedule holds.
@@ -197,9 +220,9 @@ class _Guidance:
 
     def _noise(self, t) -> dict[str, float | None]:
         if prediction.family(self.scheduler) is None:
-            return {"sigma": None}
+            return {"sigma": None, "noise": None}
         a, b = prediction.levels(self.scheduler, t)
-        return {"sigma": b / a if a else None}
+        return {"sigma": b / a if a else None, "noise": b / (a + b)}
 
     def _ask(self, calls: list[replay.Call], t, seen: Tensor, output: Tensor, repeat: int = 0, x: Tensor | None = None
              ) -> tuple[Outcome, Step]:
@@ -303,8 +326,10 @@ class _Guidance:
             images = self.decoder(clean, grid=grid)
             finite = images.detach().isfinite().flatten(1).all(1)
             pixels = torch.where(finite.view(-1, 1, 1, 1), images.detach(), .5).float().requires_grad_()
-            values = self.objective(pixels, self.generators)
+            values = self.goal(pixels, self.generators)
             self.run.calls["encoder"] += 1
+            if self.values is None and getattr(values, "violations", None):
+                self.values = values
             if values.loss.shape != pixels.shape[:1] or not values.loss.requires_grad:
                 raise UserError("The objective has to return one loss per image that depends on the images; "
                                 f"it returned {_told(values.loss)}.")
@@ -315,9 +340,10 @@ class _Guidance:
         direction = -gradient * unit.to(gradient.dtype).view(-1, *[1] * (gradient.ndim - 1))
         if self.judge is not None:
             self.watched = self._watch(pixels.detach())
-        if self.watch is not None and self.opinion is None:  # the first look of a step; later ones are of moved estimates
+        if self.watches and self.opinion is None:  # the first look of a step; later ones are of moved estimates
             with torch.no_grad():
-                self.opinion = values.loss.detach(), self.watch.score(pixels.detach())
+                goal = getattr(values, "goal", None)
+                self.opinion = values.loss.detach() if goal is None else goal, [watch.score(pixels.detach()) for watch in self.watches]
         usable = finite & direction.isfinite().flatten(1).all(1)
         terms = {name: term.detach() for name, term in values.terms.items()}
         return Ascent(direction, usable, values.loss.detach(), terms, pixels.detach())

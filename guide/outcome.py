@@ -1,20 +1,28 @@
 """What came of a run: the readings of its pictures, unguided beside guided, as a table, a few sentences and a contact sheet."""
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
+import torch
 from rich import box
 from rich.table import Table
 
-from guide import sheet
-from guide.brief import per_prompt
+from guide import sheet, watching
+from guide.brief import Brief, per_prompt
+from guide.goals import Goals
+from guide.objectives import aimed
 from guide.record import typed
+from probes import encoders
 from probes.audit import audit
 from probes.auditing.report import Report
+from probes.constraints import Constraint
 from probes.image import load, to_pil
+from probes.lineage import Lineage
 
 if TYPE_CHECKING:
     from guide.run import Request
@@ -30,11 +38,14 @@ def picture(folder: Path, seed: int, variant: str) -> Path:
 
 @dataclass(frozen=True)
 class Result:
-    """`report` has a row per picture; `variants` are ("unguided",) or ("unguided", "guided")."""
+    """`report` has a row per picture; `variants` are ("unguided",) or ("unguided", "guided"); `bounds`, `watched`: sentences on what was
+    to be kept and on what was watched."""
     folder: Path
     sheet: Path
     report: Report
     variants: tuple[str, ...]
+    bounds: tuple[str, ...] = ()
+    watched: tuple[str, ...] = ()
 
     def pairs(self) -> dict[int, list[dict]]:
         """Seed -> its rows in the order of `variants`."""
@@ -73,21 +84,24 @@ class Result:
                 gains.append(f"{name} {(by_variant['guided'] - by_variant['unguided']).mean():+.2f}")
         if gains:
             lines.append(f"Mean gain in log-odds: {', '.join(gains)}; `guide compare` gives intervals.")
-        return [*lines, *(f"Reliability of {name}: {sentence}" for name, sentence in self.report.summary["reliability"].items())]
+        trust = (f"Reliability of {name}: {sentence}" for name, sentence in self.report.summary["reliability"].items())
+        return [*lines, *self.bounds, *self.watched, *trust]
 
 
-def outcome(request: Request, variants: tuple[str, ...], device: str) -> Result:
-    """Read the pictures of a finished run and write report.csv, report.json and sheet.png beside them."""
+def outcome(request: Request, variants: tuple[str, ...], device: str, steered_by: Sequence[Lineage] = ()) -> Result:
+    """Read the pictures of a finished run and write report.csv, report.json and sheet.png beside them. `steered_by`: what had a say in
+    them, besides the request's encoder."""
     briefs = {seed: brief for brief, seeds in per_prompt(request.brief, request.seeds) for seed in seeds}
     subjects = [(briefs[seed], seed, variant) for seed in request.seeds for variant in variants]
     report = audit([picture(request.out, seed, variant) for _, seed, variant in subjects], intent=[brief for brief, _, _ in subjects],
-                   encoder=request.encoder, judge=request.judge, steered_by=[request.encoder], device=device)
+                   encoder=request.encoder, judge=request.judge, steered_by=[request.encoder, *steered_by], device=device)
     told = {"image": [Path(path).name for path in report.rows["image"]], "seed": [seed for _, seed, _ in subjects],
             "variant": [variant for _, _, variant in subjects]}
-    report = Report(report.rows.assign(**told), report.summary)
+    bounds = _bounds(request, subjects, device)
+    report = Report(report.rows.assign(**told, **{str(bound): scores for bound, scores in bounds.items()}), report.summary)
     report.to_csv(request.out / "report.csv")
     report.to_json(request.out / "report.json")
-    result = Result(request.out, request.out / "sheet.png", report, variants)
+    result = Result(request.out, request.out / "sheet.png", report, variants, _kept(bounds, subjects, variants), _watched(request.out))
     one = len({brief.prompt for brief in briefs.values()}) == 1
     rows = tuple(sheet.Row(variant, tuple(
         sheet.Cell(to_pil(load(picture(request.out, seed, variant))),
@@ -96,6 +110,39 @@ def outcome(request: Request, variants: tuple[str, ...], device: str) -> Result:
     title = " and ".join(key for key, _ in request.brief.styles) or request.brief.prompt or "paintings"
     sheet.save(result.sheet, title, [sheet.Block(briefs[request.seeds[0]].prompt if one else "", rows)], request.command or typed())
     return result
+
+
+def _bounds(request: Request, subjects: Sequence[tuple[Brief, int, str]], device: str) -> dict[Constraint, list[float]]:
+    """Each constraint with its measure's score of every picture as it was saved."""
+    if not request.goals.constraints:
+        return {}
+    encoder, found = encoders.load(request.encoder, device), {}
+    wanted = Goals(constraints=request.goals.constraints, references=request.goals.references, by=request.goals.by,
+                   region=request.goals.region, toward=request.goals.toward)
+    for brief, seed, variant in subjects:
+        objective = aimed(brief, encoder, wanted)
+        scores = objective.read(load(picture(request.out, seed, variant)).to(device))
+        for name, constraint in objective.constraints.items():
+            found.setdefault(name, (constraint, []))[1].append(float(scores[name]))
+    return dict(found.values())
+
+
+def _kept(bounds: dict[Constraint, list[float]], subjects: Sequence[tuple[Brief, int, str]], variants: Sequence[str]) -> tuple[str, ...]:
+    lines = []
+    for constraint, scores in bounds.items():
+        told = []
+        for variant in variants:
+            own = [score for score, (_, _, other) in zip(scores, subjects, strict=True) if other == variant]
+            told.append(f"{variant} {sum(map(bool, constraint.holds(torch.tensor(own))))} of {len(own)} (mean {sum(own) / len(own):.3g})")
+        lines.append(f"{constraint} holds for {', '.join(told)}.")
+    return tuple(lines)
+
+
+def _watched(folder: Path) -> tuple[str, ...]:
+    path = folder / "trace.jsonl"
+    if not path.is_file():
+        return ()
+    return tuple(watching.told(json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if '"watch"' in line))
 
 
 def caption(row: dict) -> tuple[str, ...]:

@@ -79,6 +79,8 @@ class Record:
     """Denoiser, encoder and decoder calls, seconds."""
     rows: list[dict] = field(default_factory=list)
     """One object per image."""
+    tuning: dict = field(default_factory=dict)
+    """How `--strength auto` was found: each strength that was tried, with the gains of referee and guide."""
     notes: list[str] = field(default_factory=list)
     """What did not go as asked: skipped steps, resized images, absent measures."""
     versions: dict[str, str] = field(default_factory=versions)
@@ -119,8 +121,25 @@ def _difference(name: str, then: object, now: object) -> str:
     if isinstance(then, dict) and isinstance(now, dict):
         key = next(key for key in {**then, **now} if then.get(key) != now.get(key))
         return _difference(key, then.get(key), now.get(key))
-    said = ["none" if value in (None, "", []) else json.dumps(value, ensure_ascii=False)[:60] for value in (then, now)]
-    return f"another {name.replace('_', ' ')} ({said[0]} instead of {said[1]})"
+    between = {"period": "-", "size": "x"}.get(name, " and ")
+    return f"another {name.replace('_', ' ')} ({_said(then, between)} instead of {_said(now, between)})"
+
+
+def _said(value: object, between: str = " and ") -> str:
+    """A value as a person would write it: `baroque 0.7 and ukiyo-e 0.3`, `1600-1700`, `a woman`."""
+    if value in (None, "", [], {}):
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, list):
+        parts = [" ".join(map(_said, one)) if isinstance(one, list) else _said(one) for one in value]
+        parts = [part.removesuffix(" 1") for part in parts] if len(parts) == 1 else parts
+        return between.join(parts)[:60]
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_said(one)}" for key, one in value.items())[:60]
+    return str(value)[:60]
 
 
 def earlier(folder: str | Path, resolved: dict, kind: str, free: frozenset[str] = FREE) -> Record | None:

@@ -4,8 +4,8 @@ import inspect
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -13,19 +13,21 @@ from tempfile import TemporaryFile
 import torch
 from torch import Tensor, nn
 
-from guide import pipelines, png, record, strategies
+from guide import pipelines, png, record, strategies, tuning, watching
 from guide.brief import Brief, learned, per_prompt
-from guide.loops.sample import Sampler
+from guide.goals import Goals
+from guide.loops.sample import Loop, Sampler
+from guide.objectives import aimed
 from guide.outcome import Result, outcome, picture
 from guide.strategies import Strategy, Unguided
+from guide.watch import Watch
 from probes import encoders, judge
 from probes.encoders import Encoder
 from probes.errors import UserError
-from probes.objective import Objective, aim
+from probes.image import load
+from probes.objective import Objective
 from probes.style import StyleProbe
 
-# The small encoder reads subjects weakly, and collections as readily as origins: see its cards.
-WEIGHTS = {"style": 1., "period": .5, "content": .2, "scene": .5, "origin": .3}
 Progress = Callable[[str, int, int], None]
 Notice = Callable[[str], None]
 
@@ -45,13 +47,17 @@ class Settings:
 
 @dataclass(frozen=True)
 class Request:
-    """What one run of `guide generate` was asked for. None: the model's own value (configs/models); size is (width, height)."""
+    """What one run of `guide generate` was asked for. None: the model's own value (configs/models); size is (width, height).
+
+    `strength` "auto" is found by the gain of the referee; `watch`: judges and measures that are watched, `on_drift` what follows where
+    one falls while the guide climbs.
+    """
     brief: Brief
     out: Path
     seeds: tuple[int, ...] = (0, 1, 2, 3)
     model: str = "embedded"
     strategy: str = "clean-image"
-    strength: float | None = None
+    strength: float | str | None = None
     steps: int | None = None
     size: tuple[int, int] | None = None
     guidance_scale: float | None = None
@@ -61,6 +67,9 @@ class Request:
     dtype: str = "auto"
     batch: int = 4
     command: str = ""
+    goals: Goals = field(default_factory=Goals)
+    watch: tuple[str, ...] = ()
+    on_drift: str = "warn"
 
     def settings(self) -> Settings:
         """The request's values, and the model's where it names none."""
@@ -77,24 +86,20 @@ class Request:
         return Settings(steps, scale, width, height, model.key if model.tiny_decoder else "")
 
     def preset(self, name: str | None = None) -> Strategy:
-        """The strategy by name (default: the request's) at the request's strength, or the model's."""
-        strength = pipelines.find(self.model).strength if self.strength is None else self.strength
+        """The strategy by name (default: the request's) at the request's strength, or the model's, which "auto" starts from."""
+        strength = pipelines.find(self.model).strength if self.strength in (None, "auto") else self.strength
         return strategies.load(name or self.strategy, strength=strength)
 
 
-def aimed(brief: Brief, encoder: Encoder) -> Objective:
-    """The objective that every perception which the brief asks something of adds a term to."""
-    return aim(brief, encoder, WEIGHTS)
-
-
-def sample(pipeline, brief: Brief, seeds: Sequence[int], strategy: Strategy, objective: Objective, settings: Settings,
-           on_step: Callable[[], None] = lambda: None) -> tuple[Tensor, list[dict], dict[str, float]]:
+def sample(pipeline, brief: Brief, seeds: Sequence[int], strategy: Strategy, objective: Objective | None, settings: Settings,
+           on_step: Callable[[], None] = lambda: None, watch: Sequence[Watch] = ()) -> tuple[Tensor, list[dict], dict[str, float]]:
     """One batch of pictures of one brief, a seed each -> images (n, 3, h, w) in [0, 1] on the CPU, the trace per step, costs."""
     wishes = {"prompt": brief.text(), "negative_prompt": brief.negative() or None, "num_inference_steps": settings.steps,
               "guidance_scale": settings.guidance_scale, "width": settings.width or None, "height": settings.height or None}
     accepted = inspect.signature(pipeline.__call__).parameters
     tiny = _tiny(settings.tiny, str(pipeline.device), pipeline.dtype) if settings.tiny else None
-    sampler = Sampler(pipeline, {name: value for name, value in wishes.items() if name in accepted}, objective, tiny, on_step)
+    sampler = Sampler(pipeline, {name: value for name, value in wishes.items() if name in accepted}, objective, tiny, on_step,
+                      tuple(watch))
     return sampler(seeds, strategy)
 
 
@@ -104,18 +109,28 @@ def generate(request: Request, on_progress: Progress = lambda what, done, total:
     Writes a PNG for each picture as it finishes, trace.jsonl, record.json, report.csv, report.json and sheet.png.
     """
     settings, strategy = request.settings(), request.preset()
-    resolved = record.plain({**vars(request), "settings": settings, "preset": strategy})
+    resolved = record.plain({**vars(request), "settings": settings, "preset": strategy, "goals": request.goals.described()})
+    resolved = {name: value for name, value in resolved.items() if value or name not in ("goals", "watch")}
     before = record.earlier(request.out, resolved, "generate")
     now = record.Record(resolved, command=request.command or record.typed(), seeds=request.seeds)
     _writable(request.out)
     on_progress("loading", 0, 0)
     device, encoder, pipeline, verdict = opened(request)
+    for brief, _ in per_prompt(request.brief, request.seeds)[:1]:  # what cannot be asked for is found out before a picture is made
+        aimed(brief, encoder, replace(request.goals, content="global"))
+    watch = watching.watches(request.watch, request.on_drift, request.brief, encoder, request.goals, device)
     weights = {"pipeline": fingerprint(pipeline), "encoder": encoder.fingerprint, "verdict": verdict.lineage.weights}
     if before is not None and before.weights not in ({}, weights):
         raise UserError(f"The folder {request.out} holds pictures of other weights; choose another folder with --out.")
     now.device, now.weights = device, weights
-    now.lineages = {"encoder": encoder.lineage, "verdict": verdict.lineage}
-    now.costs = dict(before.costs) if before else {}
+    now.lineages = {"encoder": encoder.lineage, "verdict": verdict.lineage} | watching.consulted(request, device)
+    now.costs, now.tuning = (dict(before.costs), before.tuning) if before else ({}, {})
+    if request.strength == "auto":
+        found = tuning.restored(now.tuning) if now.tuning else tuning.of_request(
+            request, strategy, partial(sample, pipeline, settings=settings), encoder, device, on_progress)
+        strategy, now.tuning = replace(strategy, strength=found.strength), record.plain(found)
+        now.notes.append(str(found))
+        notice(str(found))
     variants = {"unguided": Unguided()} | ({} if isinstance(strategy, Unguided) else {"guided": strategy})
     for line in remarks(request, pipeline, encoder):
         now.notes.append(line)
@@ -130,10 +145,12 @@ def generate(request: Request, on_progress: Progress = lambda what, done, total:
         on_progress(f"{variant}, seed {', '.join(map(str, seeds))}", done, total)
 
     for brief, seeds, variant in jobs:
-        images, trace, costs = sample(pipeline, brief, seeds, variants[variant], aimed(brief, encoder), settings, stepped)
+        objective = None if variant == "unguided" else _aimed(request, brief, seeds, encoder)
+        images, trace, costs = sample(pipeline, brief, seeds, variants[variant], objective, settings, stepped, watch)
         for seed, image in zip(seeds, images, strict=True):
             made = {"seed": seed, "variant": variant, "strategy": request.strategy if variant == "guided" else variant}
             said = png.described(brief, settings, **made, strength=variants[variant].strength, model=request.model, encoder=request.encoder)
+            said |= {"goals": record.plain(request.goals.described())} if request.goals and variant == "guided" else {}
             path = picture(request.out, seed, variant)
             if not path.is_file():
                 png.save(image, path, said | {"size": f"{image.shape[2]}x{image.shape[1]}"})
@@ -142,11 +159,19 @@ def generate(request: Request, on_progress: Progress = lambda what, done, total:
         now.costs = dict(Counter(now.costs) + Counter({f"{variant} {name}": value for name, value in costs.items()}))
         now.write(request.out / "record.json")
     on_progress("reading the pictures", total, total)
-    result = outcome(request, tuple(variants), device)
+    result = outcome(request, tuple(variants), device, [lineage for role, lineage in now.lineages.items() if role != "verdict"])
     now.rows = result.report.rows.to_dict("records")
     now.finish()
     now.write(request.out / "record.json")
     return result
+
+
+def _aimed(request: Request, brief: Brief, seeds: Sequence[int], encoder: Encoder) -> Objective:
+    """The objective of a batch; directional content measures changes from its unguided pictures, which are made first."""
+    source = None
+    if request.goals.content == "directional":
+        source = torch.cat([load(picture(request.out, seed, "unguided")) for seed in seeds])
+    return aimed(brief, encoder, request.goals, source)
 
 
 def opened(request: Request):
@@ -181,6 +206,8 @@ def remarks(request: Request, pipeline, encoder: Encoder) -> list[str]:
                      "not validated.")
     if brief.negative() and "negative_prompt" not in inspect.signature(pipeline.__call__).parameters:
         lines.append("This model takes no negative prompt, so that only guidance keeps away from what is avoided.")
+    if request.watch and isinstance(request.preset(), Loop):
+        lines.append(f"{request.strategy} chooses among whole runs and steers none from inside, so that nothing is watched in its steps.")
     return lines
 
 

@@ -27,7 +27,7 @@ class Constraint:
     bound: float
     side: Literal["at least", "at most"] = "at least"
     damping: float = 1.
-    rate: float = 20.
+    rate: float = 60.
     region: Region | None = None
 
     def __post_init__(self):

@@ -17,6 +17,10 @@ class Features:
     embeddings: Tensor
     maps: dict[str, Tensor]
 
+    def __getitem__(self, places: slice) -> Features:
+        """Those of some of the images."""
+        return Features(self.embeddings[places], {stage: held[places] for stage, held in self.maps.items()})
+
 
 def stages(visual: nn.Module, name: str) -> dict[str, nn.Module]:
     """The modules of open_clip's image tower that end a stage, by name, from the pixels on.

@@ -9,6 +9,7 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from probes.encoders import Encoder
+    from probes.features import Features
 
 NOT_VALIDATED = "not validated"
 
@@ -27,7 +28,7 @@ class Measure(ABC):
     """A number per image, in `unit` and within `range`, with its target already encoded.
 
     `scale` is the natural size of a step in that unit, so that weighted sums of different measures are comparable; `reliability` says
-    on what labelled data the reading was checked.
+    on what labelled data the reading was checked. `stages`: of the encoder, whose maps the measure reads from the pass that embeds.
     """
 
     encoder: Encoder
@@ -38,14 +39,19 @@ class Measure(ABC):
     scale: float
     differentiable: bool = True
     reliability: str = NOT_VALIDATED
+    stages: tuple[str, ...] = ()
 
     @abstractmethod
     def score(self, embeddings: Tensor) -> Tensor:
         """Embeddings `(n, d)` of the measure's encoder to scores `(n,)`."""
 
+    def look(self, features: Features) -> Tensor:
+        """What one pass of the encoder gave, its embeddings and the maps of `stages`, to scores `(n,)`."""
+        return self.score(features.embeddings)
+
     def __call__(self, images: Tensor) -> Tensor:
         """Images `(n, 3, h, w)` in [0, 1] to scores `(n,)`."""
-        return self.score(self.encoder(images))
+        return self.look(self.encoder.features(images, self.stages)) if self.stages else self.score(self.encoder(images))
 
     def loss(self, embeddings: Tensor) -> Tensor:
         """The score in steps of `scale`, turned so that lower is better: `(n, d)` to `(n,)`."""

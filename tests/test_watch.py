@@ -37,7 +37,7 @@ def test_a_warning_changes_no_bit(reaction):
     warned, done = steered(Watch(falling, reaction))
     assert torch.equal(plain, warned)
     assert (done.calls["conflicts"] > 0) == (reaction == "warn")
-    assert all(len(row["referee"]) == 2 for row in done.trace)
+    assert all(len(row["watch"]["referee"]) == len(row["losses"]) == 2 for row in done.trace)
 
 
 @pytest.mark.parametrize(("key", "schedule"), [("clean-image", "DDIMScheduler"), ("dsg", "EulerAncestralDiscreteScheduler")])
@@ -57,9 +57,20 @@ def test_a_referee_that_does_not_fall_is_not_in_the_way():
     assert done.calls["conflicts"] == 0
 
 
-def test_what_had_a_say_is_among_what_steered():
-    assert Watch(falling, "warn", lineages=("a",)).steers == ()
-    assert Watch(falling, "stop", lineages=("a",)).steers == ("a",)
+def test_several_are_watched_and_each_reacts_to_its_own():
+    rising = Watch(lambda images: images[:, 0].mean((1, 2)), "stop", 2, "rising")
+    wrong_way = Watch(lambda images: images[:, 0].mean((1, 2)), "damp", 2, "distance", higher_is_better=False)
+    _, done = steered((rising, wrong_way))
+    seen = done.trace[-1]
+    assert seen["watch"]["rising"] == seen["watch"]["distance"], "the trace has the measures' own units"
+    assert not any(any(row["conflict"]["rising"]) for row in done.trace)
+    assert any(any(row["conflict"]["distance"]) for row in done.trace)
+    assert 0 < seen["steering_left"][0] < 1
+    with pytest.raises(UserError, match="twice"), guided(sd(), Warmth(), CleanImage(), watch=(rising, rising)):
+        pass
+
+
+def test_reactions_without_meaning_are_refused():
     with pytest.raises(UserError, match="damp"):
         Watch(falling, "panic")
     with pytest.raises(UserError, match="1 step"):

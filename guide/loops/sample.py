@@ -16,6 +16,7 @@ from guide.guided import guided
 from guide.seeds import generators, view_generators
 from guide.strategies.strategy import Outcome, Step, Strategy
 from guide.strategies.unguided import Unguided
+from guide.watch import Watch
 from probes.errors import UserError
 from probes.objective import Objective
 
@@ -60,6 +61,7 @@ class Sampler:
     objective: Any
     tiny: nn.Module | None = None
     on_step: Callable[[], None] = lambda: None
+    watch: Sequence[Watch] = ()
 
     def __call__(self, seeds: Sequence[int], strategy: Strategy) -> Made:
         if not isinstance(strategy, Loop):
@@ -68,7 +70,8 @@ class Sampler:
 
     def batch(self, seeds: Sequence[int], strategy: Strategy) -> Made:
         """One run of the pipeline, steered from inside by a strategy that is no loop."""
-        with guided(self.pipeline, self.objective, strategy, seeds=seeds, tiny=self.tiny, on_step=lambda row: self.on_step()) as run:
+        with guided(self.pipeline, self.objective, strategy, seeds=seeds, tiny=self.tiny, watch=self.watch,
+                    on_step=lambda row: self.on_step()) as run:
             images = self.pipeline(**self.call(seeds, output_type="pt")).images
         return images.float().clamp(0, 1).cpu(), run.trace, dict(run.calls)
 
@@ -92,12 +95,8 @@ def whole_loss(objective, images: Tensor, seeds: Sequence[int]) -> Tensor:
     """The objective's loss (n,) of each whole image, without crops or noise. An objective of another class than `probes.objective`'s is
     given generators that depend on the seed alone, so that images of one seed are seen through the same views."""
     if isinstance(objective, Objective):
-        objective = Objective(objective.terms, _whole)
+        objective = objective.of_wholes()
     return objective(images.detach().float(), view_generators(seeds)).loss.detach()
-
-
-def _whole(images: Tensor, generators: Sequence[torch.Generator], side: int) -> Tensor:
-    return images
 
 
 def best(losses: Tensor) -> Tensor:

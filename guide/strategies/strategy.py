@@ -7,9 +7,8 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor
 
 from guide.combination import Combination
+from guide.goals import STRONGEST
 from probes.errors import UserError
-
-STRONGEST = 10_000  # far beyond what leaves a picture
 
 
 def rms(x: Tensor) -> Tensor:
