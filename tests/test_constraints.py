@@ -60,7 +60,7 @@ def test_multipliers_find_the_constrained_optimum(red):
 
 
 def test_a_constraint_with_room_asks_for_nothing(red):
-    keep, limit = Constraint(red, .3), Constraint(red, .3, "at most")
+    keep, limit = Constraint(red, .3, rate=20.), Constraint(red, .3, "at most")
     scores = torch.tensor([.2, .5], requires_grad=True)
     assert keep.violation(scores).tolist() == pytest.approx([1., -2.])
     assert limit.holds(scores).tolist() == [True, False]
