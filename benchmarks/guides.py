@@ -85,13 +85,15 @@ def briefs(keys: list[str], seeds: tuple[int, ...], name_style: bool) -> list[tu
     ]
 
 
-def classifiers(folder: Path, paintings: Path, work: Path, pipeline, minutes: float) -> tuple[dict[str, torch.nn.Module], dict]:
-    """Both classifiers, trained on the guide split, and their balanced accuracy on unseen artists at three noise levels."""
+def classifiers(folder: Path, paintings: Path, work: Path, pipeline, steps: int, most: int) -> tuple[dict[str, torch.nn.Module], dict]:
+    """Both classifiers, trained on at most so many paintings of the guide split, and their balanced accuracy on unseen artists at three
+    noise levels."""
     images, table = data.paintings(paintings, work)
     known = table["style"].isin(STYLES)
     rows, test = (np.flatnonzero((table["split"] == split) & known) for split in ("guide", "test"))
+    rows = np.sort(np.random.default_rng(0).permutation(rows)[:most])
     label = torch.tensor([STYLES.index(style) if style in STYLES else -1 for style in table["style"]])
-    pool = latents(pipeline.vae, images, rows, folder / "latents.pt", 2)
+    pool = latents(pipeline.vae, images, rows, folder / f"latents-{len(rows)}.pt", 2)
     held = latents(pipeline.vae, images, test[::3], folder / "test-latents.pt", 1)[0].float()
     weights = torch.tensor(data.balance(table.iloc[rows], style=0.6, artist=0.35))
     alphas = pipeline.scheduler.alphas_cumprod
@@ -102,7 +104,7 @@ def classifiers(folder: Path, paintings: Path, work: Path, pipeline, minutes: fl
     }
     accuracy = {}
     for name, model in made.items():
-        fit(model, pool, label[rows], weights, alphas, folder / name.replace(" ", "-"), minutes)
+        fit(model, pool, label[rows], weights, alphas, folder / f"{name.replace(' ', '-')}-{len(rows)}", steps)
         accuracy[name] = {}
         for time in (100, 400, 700):
             times = torch.full((len(held),), time)
@@ -140,17 +142,18 @@ def main(
     work: options.Work = Path("work"),
     seeds: Annotated[str, typer.Option(help="Seeds of every style.")] = "0-2",
     keys: Annotated[str, typer.Option("--styles", help="Styles; default all that the embedded models know.")] = ",".join(STYLES),
-    minutes: Annotated[float, typer.Option(help="Training of each classifier.")] = 3.0,
+    training: Annotated[int, typer.Option(help="Training steps of each classifier, of 128 latents.", min=1)] = 600,
+    most: Annotated[int, typer.Option(help="Paintings that they are trained on.", min=128)] = 20_000,
     steps: Annotated[int | None, typer.Option(help="Denoising steps. Default: the model's.", min=1)] = None,
     strength: Annotated[float | None, typer.Option(help="Of the CLIP; default the model's. The others follow its image change.")] = None,
     name_style: Annotated[bool, typer.Option(help="Name the style in the prompt too.")] = True,
 ):
     model, pipeline, encoder = pipelines.find("embedded"), pipelines.load("embedded"), encoders.load("embedded")
-    settings = Settings(steps or model.steps, model.guidance_scale, model.size, model.size)
+    settings = Settings(steps or model.steps, model.guidance_scale, model.size, model.size, "embedded" if model.tiny_decoder else "")
     # Pictures and classifiers of other weights lie elsewhere.
     place = work / "guides" / f"{fingerprint(pipeline)[:8]}-{encoder.fingerprint[:8]}"
     bench = Bench(pipeline, settings, briefs(keys.split(","), parse_seeds(seeds), name_style), place, encoder)
-    trained, accuracy = classifiers(place, folder, work, pipeline, minutes)
+    trained, accuracy = classifiers(place, folder, work, pipeline, training, most)
     referee, alphas, default = judge.load("referee"), pipeline.scheduler.alphas_cumprod, strength or model.strength
     plain = bench.pictures("unguided", lambda target: strategies.load("unguided"))
     steered = bench.pictures(f"clip-{default:g}", lambda target: strategies.load("clean-image", strength=default))
@@ -161,13 +164,14 @@ def main(
         def classified(strength: float, classifier=classifier):
             return lambda target: Classified(strength=strength, classifier=classifier, alphas=alphas, target=target)
 
-        found[name] = matched(bench, f"{name}-{minutes:g}-minutes", classified, plain, change, default)
+        found[name] = matched(bench, f"{name}-{most}-paintings-{training}-steps", classified, plain, change, default)
     before, prompts = bench.odds(referee, plain), bench.prompts()
     gains = {name: bench.odds(referee, images) - before for name, (images, _, _) in found.items()}
     reference = gains["CLIP, clean image"]
     columns = ("guide", "strength", "RMS change", "MS-SSIM", "referee's gain in log-odds", "less than the CLIP's by")
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
-    told = {"pictures": len(plain), "settings": vars(settings), "name_style": name_style, "minutes": minutes, "accuracy": accuracy}
+    told = {"pictures": len(plain), "settings": vars(settings), "name_style": name_style}
+    told |= {"training steps": training, "paintings": most, "accuracy": accuracy}
     for name, (images, used, moved) in found.items():
         gain, less = mean_difference(gains[name], prompts), mean_difference(reference - gains[name], prompts)
         alike = float(ms_ssim(images, plain).mean())

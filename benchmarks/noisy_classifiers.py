@@ -55,6 +55,10 @@ class LatentClassifier(nn.Module):
         return self.style(torch.cat([h.mean((2, 3)), h.amax((2, 3))], 1))
 
 
+class _Reached(Exception):
+    """The middle block's output."""
+
+
 class FeatureHead(nn.Module):
     """A head of two layers on mean and spread of the denoiser's middle features, under no prompt: logits `(n, 15)`. The denoiser is frozen.
 
@@ -68,8 +72,12 @@ class FeatureHead(nn.Module):
         self.head = nn.Sequential(nn.Linear(2 * self.width + 64, 256), nn.SiLU(), nn.Dropout(0.1), nn.Linear(256, len(STYLES)))
 
     def features(self, x: Tensor, times: Tensor) -> Tensor:
-        denoiser, found = self._denoiser[0], []
-        hook = denoiser.mid_block.register_forward_hook(lambda module, inputs, output: found.append(output))
+        denoiser = self._denoiser[0]
+
+        def reached(module, inputs, output):
+            raise _Reached(output)  # what comes after the middle is not wanted, and costs more than what comes before
+
+        hook = denoiser.mid_block.register_forward_hook(reached)
         pooled = denoiser.config.projection_class_embeddings_input_dim - 6 * denoiser.config.addition_time_embed_dim
         side = x.shape[-1] * 8
         ids = x.new_tensor([[side, side, 0, 0, side, side]]).expand(len(x), -1)
@@ -80,9 +88,11 @@ class FeatureHead(nn.Module):
                 x.new_zeros(len(x), 1, denoiser.config.cross_attention_dim),
                 added_cond_kwargs={"text_embeds": x.new_zeros(len(x), pooled), "time_ids": ids},
             )
+        except _Reached as stop:
+            found = stop.args[0]
         finally:
             hook.remove()
-        return torch.cat([found[0].mean((2, 3)), found[0].flatten(2).std(2)], 1)
+        return torch.cat([found.mean((2, 3)), found.flatten(2).std(2)], 1)
 
     def forward(self, x: Tensor, times: Tensor) -> Tensor:
         return self.head(torch.cat([self.features(x, times), waves(times)], 1))
@@ -108,10 +118,10 @@ def noisy(clean: Tensor, times: Tensor, alphas: Tensor, generator: torch.Generat
     return a * clean + b * torch.randn(clean.shape, generator=generator)
 
 
-def fit(model: nn.Module, pool: Tensor, labels: Tensor, weights: Tensor, alphas: Tensor, folder: Path, minutes: float) -> nn.Module:
-    """The classifier after `minutes` of training on latents `(versions, n, ...)` with labels and sampling weights `(n,)`."""
+def fit(model: nn.Module, pool: Tensor, labels: Tensor, weights: Tensor, alphas: Tensor, folder: Path, steps: int) -> nn.Module:
+    """The classifier after `steps` of 128 latents from `(versions, n, ...)` with labels and sampling weights `(n,)`."""
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], 1e-3, betas=(0.9, 0.98), weight_decay=0.05)
-    run = Run(nn.ModuleDict({"style": model.train()}), optimizer, folder, minutes, decay=0.995)
+    run = Run(nn.ModuleDict({"style": model.train()}), optimizer, folder, 0.0, steps=steps, decay=0.99)
 
     def losses(step, progress):
         chosen = torch.multinomial(weights, 128, generator=run.generator)

@@ -14,8 +14,9 @@ class Model:
     """A pipeline as configs/models tells it: where it is and what to call it with.
 
     `source`: "embedded", a folder or a hub id; `size`: the side in pixels it was made for; `strength`: the default for guidance;
-    `tiny_decoder`: hub id of an AutoencoderTiny of the same latents; `gpu_memory`: GiB that it needs in half precision with guidance,
-    0 where that was not measured; `dtype`: precision on a GPU; `gated`: the hub asks for an account that accepted its licence.
+    `tiny_decoder`: hub id of an AutoencoderTiny of the same latents, or its folder in guide/embedded; `gpu_memory`: GiB that it needs in
+    half precision with guidance, 0 where that was not measured; `dtype`: precision on a GPU; `gated`: the hub asks for an account that
+    accepted its licence.
     """
 
     source: str
@@ -82,6 +83,8 @@ def load(name: str = "embedded", device: str = "cpu", dtype=None):
     source = EMBEDDED if model.source == "embedded" else model.source
     pipeline = _fetched(model, lambda: DiffusionPipeline.from_pretrained(source, revision=model.revision, dtype=dtype, **options))
     pipeline.set_progress_bar_config(disable=True)
+    if model.source == "embedded":
+        pipeline.vae.to(memory_format=torch.channels_last)  # half again as fast on a CPU
     return pipeline.to(device)
 
 
@@ -94,8 +97,9 @@ def load_tiny(name: str, device: str = "cpu", dtype=None):
     if not model.tiny_decoder:
         return None
     dtype = _dtype(dtype or ("float32" if torch.device(device).type == "cpu" else model.dtype))
-    tiny = _fetched(model, lambda: AutoencoderTiny.from_pretrained(model.tiny_decoder, dtype=dtype), model.tiny_decoder)
-    return tiny.eval().requires_grad_(False).to(device)
+    source = str(EMBEDDED / model.tiny_decoder) if model.source == "embedded" else model.tiny_decoder
+    tiny = _fetched(model, lambda: AutoencoderTiny.from_pretrained(source, dtype=dtype), source)
+    return tiny.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)  # a third faster on a CPU
 
 
 def _dtype(dtype):

@@ -32,16 +32,18 @@ def mmd(a: Tensor, b: Tensor) -> float:
 
 
 def kid(a: Tensor, b: Tensor, subsets: int = 10, size: int = 1000, seed: int = 0) -> dict[str, float | None]:
-    """KID over random subsets without replacement: mean, deviation between subsets, and how many pictures a subset held.
+    """KID over random subsets without replacement: mean, deviation between subsets, and how many of `pictures` a subset held.
 
-    Where both sets hold no more than `size` pictures, every subset would be the same: one is taken, and there is no deviation (None).
+    Where both sets hold no more than `size` pictures, subsets of half the smaller set are taken, so that there is still a deviation; below
+    eight pictures all are one sample, without one (None). Subsets overlap, so the deviation understates what other pictures would do.
     """
-    size = min(size, len(a), len(b))
+    size, fewer = min(size, len(a), len(b)), min(len(a), len(b))
     rng = np.random.default_rng(seed)
-    subsets = subsets if max(len(a), len(b)) > size else 1
+    if max(len(a), len(b)) <= size:
+        subsets, size = (subsets, fewer // 2) if fewer >= 8 else (1, fewer)
     values = [mmd(a[rng.permutation(len(a))[:size]], b[rng.permutation(len(b))[:size]]) for _ in range(subsets)]
     spread = float(np.std(values, ddof=1)) if subsets > 1 else None
-    return {"kid": float(np.mean(values)), "deviation": spread, "subsets": subsets, "size": size}
+    return {"kid": float(np.mean(values)), "deviation": spread, "subsets": subsets, "size": size, "pictures": fewer}
 
 
 def precision_recall(real: Tensor, made: Tensor, k: int = 3) -> dict[str, float]:

@@ -60,10 +60,15 @@ def main(
         shutil.copytree(work / "heads", probes / "heads", dirs_exist_ok=True)
     folder = root / "guide" / "embedded"
     pipeline(work).to(dtype=torch.float16).save_pretrained(folder, safe_serialization=True)
+    preview = work / "preview" / "vae"
+    if preview.exists():
+        AutoencoderTiny.from_pretrained(preview).to(dtype=torch.float16).save_pretrained(folder / "preview", safe_serialization=True)
     # Where the parts came from on this machine is nobody's business; block_out_channels is derived by the autoencoder's class from the
     # decoder's own, and makes diffusers warn at every load where it is stored.
-    for path in (folder / "model_index.json", folder / "vae" / "config.json", folder / "unet" / "config.json"):
-        dropped = {"_name_or_path"} | ({"block_out_channels"} if path.parent.name == "vae" else set())
+    for path in (folder / "model_index.json", *(folder / part / "config.json" for part in ("vae", "unet", "preview"))):
+        if not path.exists():
+            continue
+        dropped = {"_name_or_path"} | ({"block_out_channels"} if path.parent.name in ("vae", "preview") else set())
         _edit(path, lambda config, dropped=dropped: {key: value for key, value in config.items() if key not in dropped})
     # Stored in 16 bits, used in 32: transformers would take the stored type for the one to compute in, diffusers would not.
     _edit(folder / "text_encoder_2" / "config.json", lambda config: config | {"dtype": "float32"})

@@ -91,8 +91,9 @@ def pairs(figures: Mapping) -> str:
 
 def kid(figures: Mapping) -> str:
     spread = "" if figures["deviation"] is None else f" (deviation {figures['deviation']:.3f})"
-    subsets = "one sample" if figures["subsets"] == 1 else f"{figures['subsets']} samples"
-    return f"{figures['kid']:.3f}{spread}, {subsets} of {figures['size']}"
+    if figures["subsets"] == 1:
+        return f"{figures['kid']:.3f}{spread}, one sample of {figures['size']}"
+    return f"{figures['kid']:.3f}{spread}, {figures['subsets']} x {figures['size']} drawn from {figures['pictures']}"
 
 
 def floors(figures: Mapping) -> str:

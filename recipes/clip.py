@@ -80,7 +80,7 @@ def main(
     with accelerator.main_process_first():
         images, table = data.paintings(folder, work)
         # The text tower of a warm start knows its own tokens; another vocabulary would scramble them.
-        # A vocabulary that is there is kept, by a run that goes on and by further processes: its trainer breaks ties by chance.
+        # A vocabulary that is there is kept, by a run that goes on and by further processes.
         known = start or (target if (target / "tokenizer.json").exists() else None)
         tokenizer = CLIPTokenizer.from_pretrained(known) if known else learn(table, target)
     torch.manual_seed(seed)

@@ -23,7 +23,7 @@ from recipes import options
 ROOT = Path(__file__).parents[1]
 CODE = ("cli.py", "configs", "guide", "probes", "recipes")
 # Share of the training time; the order is that of what needs what.
-SHARES = {"autoencoder": 0.13, "clip": 0.2, "denoiser": 0.42, "decoder": 0.07, "referee": 0.09, "baseline": 0.09}
+SHARES = {"autoencoder": 0.13, "clip": 0.2, "denoiser": 0.4, "decoder": 0.07, "preview": 0.02, "referee": 0.09, "baseline": 0.09}
 JUDGED = ("referee", "baseline")  # learn the judges' styles alone
 # What a smoke run trains: long enough for every branch of a recipe (crops of both sizes, the frozen text tower, attacks) to have run.
 SMOKE = {
@@ -31,6 +31,7 @@ SMOKE = {
     "clip": ("--steps", "10", "--batch-size", "16"),
     "denoiser": ("--steps", "10", "--batch-size", "8"),
     "decoder": ("--steps", "5", "--batch-size", "4"),
+    "preview": ("--steps", "5", "--batch-size", "4"),
     "referee": ("--steps", "10", "--batch-size", "16"),
     "baseline": ("--steps", "5", "--batch-size", "16"),
     "heads": ("--count", "30"),

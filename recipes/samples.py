@@ -26,7 +26,7 @@ Most = Annotated[int, typer.Option(help="Test paintings of a style whose titles 
 Fewest = Annotated[int, typer.Option(help="Pictures of a style, at least.", min=1)]
 Steps = Annotated[int | None, typer.Option(help="Denoising steps. Default: the model's.", min=1)]
 MOST, FEWEST = 83, 32  # a thousand pairs of a painting and a picture, and some more where a style has few paintings
-BATCH = 16
+BATCH = 32
 FIRST_SEED = 1000  # of the pictures that figures are computed from
 
 
@@ -51,10 +51,13 @@ class Studio:
         self.model, self.pipeline = pipelines.find(model), pipelines.load(model, device)
         self.steps = steps or self.model.steps
         self.weights = run.fingerprint(self.pipeline)
-        self.folder = work / "samples" / f"{self.weights[:12]}-{self.steps}-steps-guidance-{self.model.guidance_scale:g}"
+        scheduler = self.pipeline.scheduler
+        asked = f"{type(scheduler).__name__} {sorted(scheduler.config.items())}"
+        way = f"{self.steps}-steps-guidance-{self.model.guidance_scale:g}-{hashlib.sha256(asked.encode()).hexdigest()[:8]}"
+        self.folder = work / "samples" / f"{self.weights[:12]}-{way}"
 
     def paint(self, wishes: Sequence[Wish]) -> np.ndarray:
-        """Unguided pictures `(n, h, w, 3)` uint8 in the order of the wishes; those that are not there yet are painted, 16 at a time.
+        """Unguided pictures `(n, h, w, 3)` uint8 in the order of the wishes; those that are not there yet are painted, 32 at a time.
 
         An interrupted call keeps what it has finished.
         """

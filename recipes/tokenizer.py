@@ -19,9 +19,10 @@ def learn(table: pd.DataFrame, folder: Path, size: int = 4096) -> CLIPTokenizer:
     learned = base.backend_tokenizer
     from tokenizers.trainers import BpeTrainer
 
-    learned.train_from_iterator(
-        corpus, BpeTrainer(vocab_size=size - 3, end_of_word_suffix="</w>", initial_alphabet=_bytes(), show_progress=False)
-    )
+    # Letters are numbered beforehand, as special tokens: the trainer would number those at the ends of words in the order of a hash table,
+    # another one each time, and breaks ties between pairs of equal count by these numbers.
+    trainer = BpeTrainer(vocab_size=size - 3, end_of_word_suffix="</w>", special_tokens=_alphabet(), show_progress=False)
+    learned.train_from_iterator(corpus, trainer)
     import json
 
     merges = [tuple(m) if not isinstance(m, str) else tuple(m.split(" ")) for m in json.loads(learned.to_str())["model"]["merges"]]

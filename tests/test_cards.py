@@ -47,9 +47,13 @@ def test_kept_is_set_against_recall_and_caricature_is_marked():
     assert rows[3] == "| cubism | 32 | 0.20 | 0.40 | 0.50 |  |"
 
 
-def test_a_kid_without_deviation_is_one_sample():
-    pool = torch.randn(20, 6, generator=torch.Generator().manual_seed(0))
-    assert "one sample of 10" in card_lines.kid(distributions.kid(pool[:10], pool[10:]))
+@pytest.mark.parametrize(("count", "size", "told"), [
+    (6, 10, "one sample of 6"), (20, 20, "10 x 10 drawn from 20"), (20, 16, "10 x 16 drawn from 20")])
+def test_a_kid_says_what_it_was_drawn_from(count, size, told):
+    pool = torch.randn(2 * count, 6, generator=torch.Generator().manual_seed(0))
+    found = distributions.kid(pool[:count], pool[count:], size=size)
+    assert told in card_lines.kid(found)
+    assert (found["deviation"] is None) == (count == 6)
 
 
 def test_pictures_are_asked_for_by_titles_of_test_paintings():

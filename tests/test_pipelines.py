@@ -59,4 +59,25 @@ def test_a_hub_model_without_network_says_what_to_fetch(tmp_path, monkeypatch):
     assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match="hf download madebyollin/taesd"):
         pipelines.load_tiny("sd-turbo")
-    assert pipelines.load_tiny("embedded") is None
+
+
+def test_the_embedded_preview_decoder_shows_what_the_decoder_shows_and_where_to_go():
+    """Guidance looks through it: the pictures and the gradients of an objective have to be nearly the decoder's own."""
+    from guide.brief import Brief
+    from guide.decoding import Decoder
+    from guide.run import aimed
+    from guide.seeds import generators, view_generators
+    from probes import encoders
+    pipeline, tiny = pipelines.load("embedded"), pipelines.load_tiny("embedded")
+    assert sum(weight.numel() for weight in tiny.parameters()) < 150_000
+    objective = aimed(Brief(styles=(("ukiyo-e", 1.),)), encoders.load("embedded"))
+    latents = pipeline("a landscape", num_inference_steps=4, output_type="latent", generator=generators([0])).images
+    found = []
+    for decoder in (Decoder(pipeline), Decoder(pipeline, tiny)):
+        z = latents.detach().clone().requires_grad_()
+        images = decoder(z)
+        (slope,) = torch.autograd.grad(objective(images, view_generators([0])).loss.sum(), z)
+        found.append((images.detach(), slope.flatten()))
+    (images, slope), (preview, other) = found
+    assert (images - preview).square().mean().sqrt() < .08
+    assert torch.nn.functional.cosine_similarity(slope, other, dim=0) > .3

@@ -71,6 +71,12 @@ def test_every_kth_step_carries_the_strength_of_those_left_out(schedule, every, 
     assert guidance / correction == pytest.approx(.2, rel=.15)
 
 
+@pytest.mark.parametrize("steps", [4, 10, 25, 50])
+def test_few_gradients_carry_the_strength_of_a_whole_run(steps):
+    guidance, correction, _ = displacements(sd(), Measured(evaluations=4), steps)
+    assert guidance / correction == pytest.approx(.2, rel=.15)
+
+
 @pytest.mark.parametrize("schedule", ["DDIMScheduler", "EulerDiscreteScheduler"])
 def test_without_classifier_free_guidance_the_displacement_does_not_depend_on_the_steps(schedule):
     found = []
@@ -91,13 +97,15 @@ def test_the_tabulated_share_is_monotone():
     ({}, 4, {0, 1, 2, 3}), ({"stop": .5}, 10, {0, 1, 2, 3, 4}), ({"start": .3}, 10, {3, 4, 5, 6, 7, 8, 9}),
     ({"every": 2}, 10, {1, 3, 5, 7, 9}),
     ({"every": 4}, 10, {3, 7, 9}), ({"start": .2, "stop": .8, "every": 2}, 5, {2, 3}), ({"every": 9}, 4, {3}),
+    ({"evaluations": 3}, 12, {3, 7, 11}), ({"evaluations": 6}, 4, {0, 1, 2, 3}), ({"evaluations": 2, "stop": .5}, 10, {2, 4}),
 ])
 def test_which_steps_are_guided(settings, count, expected):
     assert CleanImage(**settings).guided_steps(count) == expected
 
 
 @pytest.mark.parametrize("settings", [{"strength": -1.}, {"strength": float("nan")}, {"start": .5, "stop": .5}, {"start": -.1},
-                                      {"stop": 1.1}, {"every": 0}, {"every": 1.5}])
+                                      {"stop": 1.1}, {"every": 0}, {"every": 1.5}, {"evaluations": -1},
+                                      {"evaluations": .5}])
 def test_settings_without_meaning_are_refused(settings):
     with pytest.raises(UserError):
         CleanImage(**settings)
@@ -110,9 +118,10 @@ def test_every_preset_loads_and_every_strategy_has_one():
     assert {preset.strategy for preset in presets().values()} == set(STRATEGIES)
     assert isinstance(load("unguided", strength=2.), Unguided)
     assert load("unguided").strength == 0
-    assert load("clean-image") == CleanImage()
-    assert load("Clean Image", strength=2, every=None) == CleanImage(strength=2)
-    assert load("clean-image").settings() == {"strength": 1., "start": 0., "stop": 1., "every": 1, "damping": 0., "spread": 1.}
+    assert load("clean-image-full") == CleanImage()
+    assert load("Clean Image", strength=2, every=None) == CleanImage(strength=2, evaluations=4)
+    assert load("clean-image").settings() == {
+        "strength": 1., "start": 0., "stop": 1., "every": 1, "evaluations": 4, "damping": 0., "spread": 1.}
 
 
 def test_unknown_names_and_settings_are_refused_with_the_nearest():

@@ -107,7 +107,8 @@ class Outcome:
 @dataclass(frozen=True)
 class Strategy:
     """Base of all. `strength` 0 is the plain pipeline, bit for bit; `start` and `stop` are shares of the run (0 its noisy beginning);
-    `every` k guides each k-th step of that window, its last step included, with the strength of the steps left out.
+    `every` k guides each k-th step of that window, its last step included, with the strength of the steps left out; `evaluations` instead
+    says how many steps of a run may compute a gradient, 0 for any number: they lie evenly, so that few steps are all guided.
 
     `move` says what a change of the clean estimate means: "consistent" goes through the model's output, so that the implied noise moves
     along and x_{t-1} moves as under any other output; "fixed noise" leaves the implied noise where it is.
@@ -117,6 +118,7 @@ class Strategy:
     start: float = 0.
     stop: float = 1.
     every: int = 1
+    evaluations: int = 0
 
     move: ClassVar[Literal["consistent", "fixed noise"]] = "consistent"
 
@@ -128,6 +130,8 @@ class Strategy:
             raise UserError(f"The window {self.start} to {self.stop} is no part of the run; give shares of it, 0 <= start < stop <= 1.")
         if isinstance(self.every, bool) or not isinstance(self.every, int) or self.every < 1:
             raise UserError(f"every = {self.every} is no whole number of steps; give 1 to guide each step, 2 for each second.")
+        if isinstance(self.evaluations, bool) or not isinstance(self.evaluations, int) or self.evaluations < 0:
+            raise UserError(f"evaluations = {self.evaluations} is no whole number of steps; give 0 for all that `every` leaves, or more.")
 
     def __call__(self, step: Step, carried: Any) -> Outcome:
         raise NotImplementedError(f"{type(self).__name__} does not guide")
@@ -142,7 +146,8 @@ class Strategy:
     def guided_steps(self, count: int) -> frozenset[int]:
         """The steps that compute a gradient: the last of each group of `every` in the window, so that each pays for those before it."""
         window = self.window(count)
-        return frozenset(window[self.every - 1::self.every]) | {window[-1]}
+        every = max(self.every, math.ceil(len(window) / self.evaluations) if self.evaluations else 1)
+        return frozenset(window[every - 1::every]) | {window[-1]}
 
     def settings(self) -> dict[str, Any]:
         """Its fields, for a record."""
