@@ -2,7 +2,7 @@
 import copy
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from guide.replay import Call
 from probes.errors import UserError
 
 # Decoders that take the latents as the scheduler leaves them, whatever scale their configuration names, and their further arguments.
@@ -163,6 +164,22 @@ def unpack(pipeline, latents: Tensor, grid: tuple[int, int] | None) -> Tensor:
 def unpatched(latents: Tensor) -> Tensor:
     """(n, 4 c, rows, columns) -> (n, c, 2 rows, 2 columns)."""
     return nn.functional.pixel_shuffle(latents, 2)
+
+
+def grid_of(calls: Sequence[Call]) -> tuple[int, int] | None:
+    """Rows and columns of the patches of packed latents, from the shapes or places that the pipeline tells its transformer; those of a
+    reference image count apart."""
+    shapes = next((call.kwargs["img_shapes"] for call in calls if call.kwargs.get("img_shapes")), None)
+    while isinstance(shapes, list):
+        shapes = shapes[0]
+    if shapes is not None:
+        return int(shapes[-2]), int(shapes[-1])
+    places = next((call.kwargs["img_ids"] for call in calls if isinstance(call.kwargs.get("img_ids"), Tensor)), None)
+    if places is None:
+        return None
+    places = places.reshape(-1, places.shape[-1])
+    places = places[places[:, 0] == 0]
+    return int(places[:, 1].max()) + 1, int(places[:, 2].max()) + 1
 
 
 class _Clamp(torch.autograd.Function):

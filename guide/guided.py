@@ -12,10 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from guide import noise, prediction, replay
+from guide import noise, offloading, prediction, replay
+from guide.attaching import frozen, standing_in
 from guide.combination import combination
-from guide.decoding import Decoder
+from guide.decoding import Decoder, grid_of
+from guide.memory import Ladder, free, ran_out
 from guide.seeds import seeds_of, view_generators
+from guide.strategies.clean_image import CleanImage
+from guide.strategies.gradient import Gradient
 from guide.strategies.strategy import Ascent, Outcome, Step, Strategy
 from guide.watch import Conflict, Watch, listed
 from probes.errors import UserError
@@ -33,7 +37,8 @@ class Run:
 
 @contextmanager
 def guided(pipeline, objective, strategy: Strategy, *, seeds: Sequence[int] | None = None, judge=None, tiny: nn.Module | None = None,
-           watch: Watch | Sequence[Watch] | None = None, on_step: Callable[[dict[str, Any]], None] | None = None) -> Iterator[Run]:
+           watch: Watch | Sequence[Watch] | None = None, on_step: Callable[[dict[str, Any]], None] | None = None,
+           spare: Callable[[], nn.Module | None] | None = None, on_notice: Callable[[str], None] | None = None) -> Iterator[Run]:
     """Steers each run of `pipeline` inside the block by the gradient of `objective`, in the way of `strategy`.
 
         with guided(pipeline, objective, strategy, seeds=seeds) as run:
@@ -46,15 +51,17 @@ def guided(pipeline, objective, strategy: Strategy, *, seeds: Sequence[int] | No
     [0, 1] in float32. One with `at(noise, multipliers)` is asked for that of each step first (see `probes.objective`). `seeds`: one per
     image, for the views; without them each image's own starting latents seed its views. `judge` is watched, never followed; `watch` may
     damp or stop the steering (see `guide.watch`). `tiny`: a cheaper decoder of the same latents. `on_step` receives each row of the trace
-    as it is written.
+    as it is written. Where memory runs out, less is done at once, and in the end otherwise (see `guide.memory`): `spare()` loads a tiny
+    decoder for that case. `on_notice` gets a sentence for each; without it they are warnings.
     """
-    guidance = _Guidance(pipeline, objective, strategy, seeds, judge, tiny, watch, on_step)
+    guidance = _Guidance(pipeline, objective, strategy, seeds, judge, tiny, watch, on_step, spare, on_notice)
     began = time.perf_counter()
     with ExitStack() as stack:
         stack.enter_context(guidance.recorder)
-        stack.enter_context(_standing_in(pipeline.scheduler, guidance.step))
+        stack.enter_context(standing_in(pipeline.scheduler, guidance.step))
         if strategy.strength:
             stack.enter_context(guidance.decoder.compared(guidance.finished, guidance.tell))
+            stack.enter_context(guidance.memory.settled())
         try:
             yield guidance.run
         finally:
@@ -62,45 +69,10 @@ def guided(pipeline, objective, strategy: Strategy, *, seeds: Sequence[int] | No
             guidance.run.calls["seconds"] = time.perf_counter() - began
 
 
-@contextmanager
-def _frozen(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """No weight takes a gradient inside."""
-    held = [weight for module in modules for weight in module.parameters() if weight.requires_grad]
-    for weight in held:
-        weight.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for weight in held:
-            weight.requires_grad_(True)
-
-
-@contextmanager
-def _standing_in(scheduler, step: Callable) -> Iterator[None]:
-    original, own = scheduler.step, scheduler.__dict__.get("step")
-    if getattr(original, "guided", False):
-        raise UserError("This pipeline is being guided already; leave that block first, or combine the objectives into one.")
-
-    # Pipelines read the signature of step to decide whether to pass eta and generator: `wraps` keeps it.
-    @functools.wraps(original)
-    def stand_in(*args, **kwargs):
-        return step(original, *args, **kwargs)
-
-    stand_in.guided = True
-    scheduler.step = stand_in
-    try:
-        yield
-    finally:
-        if own is None:
-            del scheduler.step
-        else:
-            scheduler.step = own
-
-
 class _Guidance:
     """The state of one `guided` block; what belongs to a single run of the pipeline starts anew with each."""
 
-    def __init__(self, pipeline, objective, strategy: Strategy, seeds, judge, tiny, watch, on_step):
+    def __init__(self, pipeline, objective, strategy: Strategy, seeds, judge, tiny, watch, on_step, spare, on_notice):
         denoiser = next((part for part in (getattr(pipeline, name, None) for name in ("unet", "transformer")) if part is not None), None)
         if denoiser is None or not hasattr(pipeline, "scheduler"):
             raise UserError(f"{type(pipeline).__name__} cannot be guided: it needs a scheduler and a unet or transformer.")
@@ -108,7 +80,9 @@ class _Guidance:
             raise UserError("A strength above 0 needs an objective; pass one, or the strategy 'unguided'.")
         self.pipeline, self.objective, self.strategy, self.seeds = pipeline, objective, strategy, seeds
         self.judge, self.watches, self.on_step, self.scheduler, self.run = judge, listed(watch), on_step, pipeline.scheduler, Run()
-        self.decoder = Decoder(pipeline, tiny)
+        self.decoder, self.pending = Decoder(pipeline, tiny), []
+        self.on_notice = on_notice or functools.partial(warnings.warn, stacklevel=2)
+        self.memory = Ladder(self.decoder, objective, spare, self.tell)
         self.modules = [part for part in (*getattr(pipeline, "components", {}).values(), tiny) if isinstance(part, nn.Module)]
         controlnet = getattr(pipeline, "controlnet", None)
         self.recorder = replay.Recorder(denoiser, strategy.strength > 0, self._same_scheduler, controlnet)
@@ -116,8 +90,8 @@ class _Guidance:
         self.timesteps, self.index, self.count, self.conflicts, self.previous, self.grid = None, 0, 0, [], None, None
         self.goal, self.values, self.multipliers = objective, None, {}
         if strategy.strength:
-            for module in (denoiser, self.decoder.vae):
-                _refuse_offloading(module)
+            for module in (denoiser, controlnet, self.decoder.vae):
+                offloading.refuse(module)
 
     def step(self, original: Callable, *args, **kwargs) -> Any:
         began = time.perf_counter()
@@ -128,7 +102,7 @@ class _Guidance:
         self.untouched = self.index == 0 or (self.untouched and x.shape == self.previous.shape and torch.equal(x, self.previous))
         row = {"step": self.index, "t": float(t), **self._noise(t), "guided": False, "loss": None, "skipped": 0, "decodes": 0}
         calls = self.recorder.take()
-        self.grid = _grid(calls) or self.grid
+        self.grid = grid_of(calls) or self.grid
         if not self.strategy.strength or any(conflict.over for conflict in self.conflicts) or not self._aimed(row["noise"]):
             answer = original(*args, **kwargs)
         else:
@@ -142,6 +116,7 @@ class _Guidance:
                     **outcome.row}
             if self.recorder.approximate:
                 row["approximate"] = self.recorder.approximate
+                self.tell(f"The gradient through the denoiser is approximate: {self.recorder.approximate}.")
             row["decodes"], self.decoder.count = self.decoder.count, 0
             self._climb(row)
             if self.opinion:
@@ -152,6 +127,8 @@ class _Guidance:
         self.run.calls.update(decodes=row["decodes"], skipped=row["skipped"])
         now = time.perf_counter()
         row |= {"guidance_seconds": now - began, "seconds": now - self.clock}
+        if self.pending:
+            row["notices"], self.pending = self.pending, []
         self.clock, self.index = now, self.index + 1
         self.run.trace.append(row)
         if self.on_step:
@@ -162,9 +139,11 @@ class _Guidance:
         """Says once what is done otherwise than asked: a warning, and a line in the trace."""
         if line not in self.run.notices:
             self.run.notices.append(line)
-            warnings.warn(line, stacklevel=2)
-            if self.run.trace:
+            self.on_notice(line)
+            if self.index == self.count and self.run.trace:
                 self.run.trace[-1].setdefault("notices", []).append(line)
+            else:
+                self.pending.append(line)
 
     def finished(self) -> tuple[Tensor, tuple[int, int] | None] | None:
         """The latents that the last step of a run left, for as long as the pipeline has not altered them."""
@@ -232,7 +211,7 @@ class _Guidance:
         """
         self.watched = self.opinion = None
         # Frozen weights can make a kernel round otherwise, so the pipeline's own passes keep theirs.
-        with torch.inference_mode(False), torch.enable_grad(), _frozen(self.modules):
+        with torch.inference_mode(False), torch.enable_grad(), frozen(self.modules), offloading.held(self.modules):
             precise = torch.promote_types(seen.dtype, torch.float32)
             # Schedulers of models that predict a variance too hold it in further channels.
             whole, output = output, output.detach()[:, :seen.shape[1]].clone().to(precise)
@@ -249,11 +228,38 @@ class _Guidance:
                 responses=self.responses[self.first:self.first + self.count], raw=raw,
                 combination=combination(raw, combined, len(calls) < len(raw), scales, _number(self.pipeline, "guidance_rescale"),
                                         _number(self.pipeline, "_cfg_normalization"), type(self.pipeline).__name__),
-                decode=functools.partial(self.decoder, grid=_grid(calls)),
-                ascent=functools.partial(self._ascent, grid=_grid(calls)),
-                replay=lambda other: replay.replay(self.recorder, calls, lambda latents: self._scaled(latents, t), seen, other),
+                decode=functools.partial(self.decoder, grid=grid_of(calls)),
+                ascent=functools.partial(self._ascent, grid=grid_of(calls)),
+                replay=functools.partial(self._replay, calls, t, seen),
             )
-            return self.strategy(step, self.carried), step
+            return self._within_memory(step), step
+
+    def _within_memory(self, step: Step) -> Outcome:
+        """What the strategy answers, asked again with less at once for as long as memory runs out."""
+        states, self.replayed = [generator.get_state() for generator in self.generators], False
+        while True:
+            try:
+                return self.strategy(step, self.carried)
+            except (RuntimeError, MemoryError) as error:
+                if not ran_out(error):
+                    raise
+                cause = " ".join(str(error).split())[:160]
+            # Outside of the handler, whose traceback holds the tensors of the failed attempt.
+            free()
+            self.watched = self.opinion = None
+            for generator, state in zip(self.generators, states, strict=True):
+                generator.set_state(state)
+            rung = self.memory.climb(len(step.x), self.replayed and isinstance(self.strategy, Gradient))
+            if rung == "clean-image space":
+                kept = {name: value for name, value in self.strategy.settings().items() if name in CleanImage.__dataclass_fields__}
+                self.strategy, self.replayed = CleanImage(**kept), False
+            elif not rung:
+                raise UserError(f"Memory does not suffice for a guided step, however little is done at once ({cause}); make fewer or "
+                                "smaller pictures at a time, or pass a tiny decoder.")
+
+    def _replay(self, calls: Sequence[replay.Call], t, seen: Tensor, x: Tensor) -> list[Tensor]:
+        self.replayed = True
+        return replay.replay(self.recorder, calls, lambda latents: self._scaled(latents, t), seen, x)
 
     def _travel(self, call: inspect.BoundArguments, step: Step, outcome: Outcome) -> Tensor:
         """Takes the step on a copy of the scheduler, renoises its x_{t-1} to another x_t, and asks the denoiser again: the new output."""
@@ -325,15 +331,11 @@ class _Guidance:
             clean = clean.detach().clone().requires_grad_()
             images = self.decoder(clean, grid=grid)
             finite = images.detach().isfinite().flatten(1).all(1)
-            pixels = torch.where(finite.view(-1, 1, 1, 1), images.detach(), .5).float().requires_grad_()
-            values = self.goal(pixels, self.generators)
+            pixels = torch.where(finite.view(-1, 1, 1, 1), images.detach(), .5).float()
+            values, slope = self.memory.slopes(self.goal, pixels, self.generators)
             self.run.calls["encoder"] += 1
             if self.values is None and getattr(values, "violations", None):
                 self.values = values
-            if values.loss.shape != pixels.shape[:1] or not values.loss.requires_grad:
-                raise UserError("The objective has to return one loss per image that depends on the images; "
-                                f"it returned {_told(values.loss)}.")
-            (slope,) = torch.autograd.grad(values.loss.sum(), pixels)
             size = slope.flatten(1).pow(2).mean(1).sqrt().view(-1, 1, 1, 1)
             unit = torch.where(size > 0, size, 1.)
             (gradient,) = torch.autograd.grad(images, clean, (slope / unit).to(images.dtype))
@@ -361,32 +363,6 @@ class _Guidance:
             raise UserError("The pipeline's scheduler was exchanged inside the guided block; exchange it before the block.")
 
 
-def _grid(calls: Sequence[replay.Call]) -> tuple[int, int] | None:
-    """Rows and columns of the patches of packed latents, from the shapes or places that the pipeline tells its transformer; those of a
-    reference image count apart."""
-    shapes = next((call.kwargs["img_shapes"] for call in calls if call.kwargs.get("img_shapes")), None)
-    while isinstance(shapes, list):
-        shapes = shapes[0]
-    if shapes is not None:
-        return int(shapes[-2]), int(shapes[-1])
-    places = next((call.kwargs["img_ids"] for call in calls if isinstance(call.kwargs.get("img_ids"), Tensor)), None)
-    if places is None:
-        return None
-    places = places.reshape(-1, places.shape[-1])
-    places = places[places[:, 0] == 0]
-    return int(places[:, 1].max()) + 1, int(places[:, 2].max()) + 1
-
-
-def _refuse_offloading(module: Any) -> None:
-    """Weights that move away between a forward and its backward pass give a wrong gradient without a word."""
-    for part in module.modules() if isinstance(module, nn.Module) else ():
-        hooks = getattr(getattr(part, "_hf_hook", None), "hooks", (getattr(part, "_hf_hook", None),))
-        groups = getattr(getattr(part, "_diffusers_hook", None), "hooks", {})
-        if any(getattr(hook, "offload", False) for hook in hooks) or any("group_offloading" in name for name in groups):
-            raise UserError("Sequential or group offloading takes weights away between forward and backward pass, which makes gradients "
-                            "wrong; use pipeline.enable_model_cpu_offload() instead.")
-
-
 def _number(pipeline, name: str) -> float:
     """A scale that the pipeline holds during its run; 0 where it holds none."""
     value = getattr(pipeline, name, None)
@@ -403,7 +379,3 @@ def _listed(generators: Any) -> list[torch.Generator]:
 
 def _finite(value: float) -> float | None:
     return value if value == value and abs(value) != float("inf") else None
-
-
-def _told(loss: Tensor) -> str:
-    return f"a tensor of shape {tuple(loss.shape)}" + ("" if loss.requires_grad else " without gradient")

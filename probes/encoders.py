@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint as _recomputed
 
 from probes import image
 from probes.errors import UserError
@@ -28,6 +29,7 @@ class Encoder(nn.Module):
         self.clip.visual.to(memory_format=torch.channels_last)  # a quarter to a third faster on a CPU, forward and backward
         self.tokenizer, self.source, self.name, self.checkpoint = tokenizer, source, name or source, checkpoint
         self.data = data
+        self.per_pass = 0  # images at once, 0: all; fewer hold less memory and are computed again for their gradient
         preprocess = clip.visual.preprocess_cfg
         size = preprocess["size"]
         self.size: tuple[int, int] = (size, size) if isinstance(size, int) else tuple(size)
@@ -78,6 +80,14 @@ class Encoder(nn.Module):
         return super().train(False)
 
     def forward(self, images: Tensor) -> Tensor:
+        if not self.per_pass or len(images) <= self.per_pass:
+            return self._embedded(images)
+        parts = images.split(self.per_pass)
+        if not (torch.is_grad_enabled() and images.requires_grad):
+            return torch.cat([self._embedded(part) for part in parts])
+        return torch.cat([_recomputed(self._embedded, part, use_reentrant=False) for part in parts])
+
+    def _embedded(self, images: Tensor) -> Tensor:
         pixels = self.preprocess(image.check(images)).to(self.dtype, memory_format=torch.channels_last)
         return F.normalize(self.clip.encode_image(pixels).float(), dim=-1)
 
@@ -92,7 +102,7 @@ class Encoder(nn.Module):
         The maps show what `preprocess` leaves of an image: at the encoder's own size, without what its crop cuts off.
         """
         with tapped(self.clip.visual, wanted, self.name) as maps:
-            embeddings = self(images)
+            embeddings = self._embedded(images)
         return Features(embeddings, maps)
 
     def maps(self, images: Tensor, wanted: Sequence[str], *, native: bool = False) -> dict[str, Tensor]:
