@@ -12,7 +12,7 @@ from guide import png, record, sheet
 from guide.brief import Brief, per_prompt
 from guide.comparison import Comparison
 from guide.outcome import caption
-from guide.run import Notice, Progress, Request, aimed, fingerprint, opened, picture, remarks, sample
+from guide.run import Notice, Progress, Request, aimed, fingerprint, opened, picture, remarks, sample, unlike
 from guide.strategies import Strategy, presets
 from probes import distance
 from probes.audit import audit
@@ -67,6 +67,9 @@ def compare(
 
     for key, brief, seeds, name in jobs:
         images, trace, costs = sample(pipeline, brief, seeds, chosen[name], aimed(brief, encoder), settings, stepped)
+        for line in unlike(trace, now.notes):
+            now.notes.append(line)
+            notice(line)
         with (request.out / "trace.jsonl").open("a", encoding="utf-8") as lines:
             lines.writelines(json.dumps(record.plain({"style": key, "variant": name, "seeds": seeds, **step})) + "\n" for step in trace)
         for seed, image in zip(seeds, images, strict=True):

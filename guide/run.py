@@ -154,6 +154,9 @@ def generate(request: Request, on_progress: Progress = lambda what, done, total:
             path = picture(request.out, seed, variant)
             if not path.is_file():
                 png.save(image, path, said | {"size": f"{image.shape[2]}x{image.shape[1]}"})
+        for line in unlike(trace, now.notes):
+            now.notes.append(line)
+            notice(line)
         with (request.out / "trace.jsonl").open("a", encoding="utf-8") as lines:
             lines.writelines(json.dumps(record.plain({"variant": variant, "seeds": seeds, **step})) + "\n" for step in trace)
         now.costs = dict(Counter(now.costs) + Counter({f"{variant} {name}": value for name, value in costs.items()}))
@@ -209,6 +212,11 @@ def remarks(request: Request, pipeline, encoder: Encoder) -> list[str]:
     if request.watch and isinstance(request.preset(), Loop):
         lines.append(f"{request.strategy} chooses among whole runs and steers none from inside, so that nothing is watched in its steps.")
     return lines
+
+
+def unlike(trace: Sequence[dict], known: Sequence[str]) -> list[str]:
+    """What a run did otherwise than asked, as its trace tells it, but for what is known already."""
+    return [line for line in dict.fromkeys(line for row in trace for line in row.get("notices", ())) if line not in known]
 
 
 def fingerprint(pipeline) -> str:

@@ -4,11 +4,14 @@ import torch
 from tiny_pipelines import Values, Warmth, call, sd, tiny_autoencoder
 
 from guide.guided import guided
+from guide.loops.sample import Sampler
 from guide.memory import ran_out
+from guide.run import unlike
 from guide.strategies import DPS, CleanImage
 from probes.errors import UserError
 from probes.image import check
 from probes.objective import Objective, Term
+from probes.probe import Measure
 from probes.views import Views
 
 FULL = "CUDA out of memory. Tried to allocate 2.00 GiB"
@@ -61,20 +64,15 @@ def test_fewer_images_at_once_change_nothing():
     assert "notices" not in run.trace[1]
 
 
-class Mean:
-    """A real measure of embeddings, by an encoder."""
-
-    name, unit, range, higher_is_better, scale = "mean", "", (-1., 1.), True, 1.
-
-    def __init__(self, encoder):
-        self.encoder = encoder
+class Mean(Measure):
+    """A measure of embeddings, by an encoder."""
 
     def score(self, embeddings):
         return embeddings[:, :4].sum(1)
 
 
 def test_fewer_crops_at_once_change_nothing(small_encoder):
-    pipeline, objective = sd(), Objective([Term(Mean(small_encoder))], Views(count=4))
+    pipeline, objective = sd(), Objective([Term(Mean(small_encoder, "mean", "", (-1., 1.), True, 1.))], Views(count=4))
     expected, _ = steer(pipeline, CleanImage(strength=2.), objective)
     handle = cramp(small_encoder.clip.visual, 2)
     try:
@@ -148,6 +146,23 @@ def test_a_tiny_decoder_that_cannot_be_had_is_told():
             guided(pipeline, Warmth(), CleanImage(), seeds=(1,), spare=spare, on_notice=lines.append):
         call(pipeline, (1,))
     assert any("cannot be had (no network)" in line for line in lines)
+
+
+def test_pictures_are_made_fewer_at_a_time_where_the_pipeline_itself_does_not_fit():
+    pipeline, seeds = sd(), (1, 2, 3)
+    arguments = {"prompt": "a painting", "num_inference_steps": 2, "width": 16, "height": 16}
+    sampler = Sampler(pipeline, arguments, Warmth())
+    expected, _, _ = sampler(seeds, CleanImage(strength=2.))
+
+    def hook(module, args):
+        if len(args[0]) > 2:  # classifier-free guidance doubles one picture
+            raise torch.OutOfMemoryError(FULL)
+
+    pipeline.unet.register_forward_pre_hook(hook)
+    images, trace, costs = sampler(seeds, CleanImage(strength=2.))
+    assert torch.allclose(images, expected, atol=2e-4)
+    assert len(unlike(trace, ())) == 2
+    assert costs["decodes"] == 6
 
 
 def test_the_same_views_are_seen_again():

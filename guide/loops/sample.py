@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from guide.guided import guided
+from guide.memory import free, ran_out
 from guide.seeds import generators, view_generators
 from guide.strategies.strategy import Outcome, Step, Strategy
 from guide.strategies.unguided import Unguided
@@ -65,13 +66,27 @@ class Sampler:
 
     def __call__(self, seeds: Sequence[int], strategy: Strategy) -> Made:
         if not isinstance(strategy, Loop):
-            return self.batch(seeds, strategy)
+            return self.divided(seeds, strategy)
         return strategy.sample(self, seeds) if strategy.strength else self.batch(seeds, Unguided())
+
+    def divided(self, seeds: Sequence[int], strategy: Strategy) -> Made:
+        """One run of the pipeline, or two of half as many pictures where memory does not suffice for the pipeline's own passes."""
+        try:
+            return self.batch(seeds, strategy)
+        except (RuntimeError, MemoryError) as error:
+            if len(seeds) == 1 or not ran_out(error):
+                raise
+        free()
+        half = len(seeds) // 2
+        parts = [self.divided(part, strategy) for part in (seeds[:half], seeds[half:])]
+        line = f"Memory did not suffice for {len(seeds)} pictures at a time; they were made {half} at a time."
+        parts[0][1][0].setdefault("notices", []).append(line)
+        return joined(parts)
 
     def batch(self, seeds: Sequence[int], strategy: Strategy) -> Made:
         """One run of the pipeline, steered from inside by a strategy that is no loop."""
         with guided(self.pipeline, self.objective, strategy, seeds=seeds, tiny=self.tiny, watch=self.watch,
-                    on_step=lambda row: self.on_step()) as run:
+                    on_step=lambda row: self.on_step(), on_notice=lambda line: None) as run:  # notices stand in the trace too
             images = self.pipeline(**self.call(seeds, output_type="pt")).images
         return images.float().clamp(0, 1).cpu(), run.trace, dict(run.calls)
 
