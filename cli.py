@@ -62,7 +62,8 @@ Steps = Annotated[int | None, typer.Option(help="Denoising steps. Default: the m
 Size = Annotated[str, typer.Option(help="Pixels, multiples of 8: 128, or width x height as 128x160. Default: the model's.")]
 Scale = Annotated[float | None, typer.Option("--guidance-scale", help="Classifier-free guidance, of the prompt. Default: the model's.")]
 Encoder = Annotated[str, typer.Option(help="The CLIP that steers: embedded, an open_clip folder, or ViT-B-32:laion2b_s34b_b79k.")]
-Judge = Annotated[str, typer.Option(help="Who gives the verdict; it must not have steered.")]
+Judge = Annotated[str, typer.Option(help="Who gives the verdict; it must not have steered: verdict, dinov2-base, siglip2-base, csd, "
+                                         "hpsv2, or a TOML file like those of configs/judges.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
 Name = Annotated[bool, typer.Option("--name-style/--no-name-style", help="Name style and period in the prompt, or leave it to guidance.")]
@@ -174,6 +175,7 @@ def audit(source: Annotated[Path, typer.Argument(help="A folder, one picture, a 
           style: Style = "", avoid: Avoid = None, period: Period = "",
           prompt: Annotated[str, typer.Option(help="What they should show.")] = "",
           encoder: Encoder = "embedded", judge: Judge = "verdict", device: Device = "auto",
+          judge_head: Annotated[list[str] | None, typer.Option(help="For the judge's features: a head of `guide probe fit`.")] = None,
           steered_by: Annotated[list[str] | None, typer.Option(help="The encoder that steered them; its kin gives no verdict.")] = None,
           baseline: Annotated[Path | None, typer.Option(help="The same pictures without what is measured: paired by seed and prompt, or by "
                                                              "name.")] = None,
@@ -191,7 +193,8 @@ def audit(source: Annotated[Path, typer.Argument(help="A folder, one picture, a 
     from probes.audit import audit
     from probes.auditing import processes
     process = processes.joined(device)
-    options = {"intent": brief, "encoder": encoder, "judge": judge, "steered_by": tuple(steered_by or ()), "device": process.device,
+    options = {"intent": brief, "encoder": encoder, "judge": judge, "judge_heads": tuple(judge_head or ()), "device": process.device,
+               "steered_by": tuple(steered_by or ()),
                "batch": batch, "workers": workers or None, "baseline": baseline, "reference": reference, "folder": target, "gallery": True}
     try:
         with _progress(quiet or process.index > 0) as (on_progress, _):

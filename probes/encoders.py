@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint as _recomputed
 
-from probes import image
+from probes import backbones, image
 from probes.errors import UserError
 from probes.features import Features, convolutional, stages, tapped
 from probes.lineage import Lineage
@@ -174,8 +174,9 @@ class Encoder(nn.Module):
 def load(source: str = "embedded", device: str | torch.device = "cpu", dtype: torch.dtype | None = None) -> Encoder:
     """The encoder `source`, loaded once per device and dtype.
 
-    `source`: `embedded`; a folder in open_clip's format; `ViT-B-32:laion2b_s34b_b79k`; or `hf-hub:owner/name`. UserError where there is no
-    such model, where its files are neither here nor to be had, or where the device is not there.
+    `source`: `embedded`; a folder in open_clip's format; `ViT-B-32:laion2b_s34b_b79k`; `hf-hub:owner/name`; or a judge of the networks
+    dinov2 and csd, to fit heads to it. UserError where there is no such model, where its files are neither here nor to be had, or where the
+    device is not there.
     """
     return _load(str(source), str(device), dtype)
 
@@ -190,6 +191,8 @@ def _load(source: str, device: str, dtype: torch.dtype | None) -> Encoder:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"the device {device!r} is not to be had here ({str(error).splitlines()[0]}); try --device cpu.") from None
+    if judged := backbones.named(source):
+        return backbones.load(*judged, device)
     found = locate(source, EMBEDDED)
     with torch.inference_mode(False):
         clip, tokenizer = found.open(PRECISIONS[dtype], device)

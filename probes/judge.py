@@ -13,7 +13,6 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from probes import judges
-from probes.config import offer
 from probes.errors import UserError
 from probes.image import check, resize
 from probes.lineage import Lineage, same_family
@@ -62,8 +61,8 @@ class Judge(nn.Module):
         return resize(images, self.network.side, "bilinear")
 
     @torch.no_grad()
-    def forward(self, images: Tensor) -> Opinion:
-        """Images (n, 3, h, w) in [0, 1], any size from 32 pixels."""
+    def forward(self, images: Tensor, prompts: Sequence[str] = ()) -> Opinion:
+        """Images (n, 3, h, w) in [0, 1], any size from 32 pixels; what they were made for matters to other judges than these."""
         said = self.network(check(images).to(next(self.network.parameters()).dtype))
         return Opinion(
             styles=(said["style_logits"].float() / self.temperature).softmax(-1),
@@ -103,10 +102,17 @@ class Judge(nn.Module):
 
 
 @lru_cache(maxsize=4)
-def load(name: str = "verdict", device: str = "cpu", heads: tuple = ()) -> Judge:
-    """A judge that ships: `referee` (may tune a strength or stop a run) or `verdict` (influences nothing)."""
+def load(name: str = "verdict", device: str = "cpu", heads: tuple[str | Path, ...] = ()) -> Judge:
+    """A judge that ships: `referee` (may tune a strength or stop a run) or `verdict` (influences nothing); or one of a hub.
+
+    Those are presets of `configs/judges`, or a TOML file as there; `heads`: files made by `guide probe fit` for its features.
+    """
     if name not in judges.NETWORKS:
-        raise UserError(f"There is no judge {name!r}{offer(list(judges.NETWORKS), complete=True)}.")
+        from probes.judges import hub, presets  # they read encoders and heads, which the judges that ship do not need
+
+        return hub.load(name, *presets.find(name, tuple(judges.NETWORKS)), device, heads)
+    if heads:
+        raise UserError(f"The judge {name!r} reads with heads of its own; leave out --judge-head, or choose a judge of configs/judges.")
     folder = FOLDER / name
     weights, card = folder / "model.safetensors", folder / "card.json"
     if not (weights.is_file() and card.is_file()):

@@ -3,11 +3,12 @@
 import io
 from functools import lru_cache
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from probes.image import resize, unit
+from probes.image import resize
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 SIDE = 256  # pictures are compared at one size at most: a larger scan is no sharper painting
@@ -17,22 +18,24 @@ THUMBNAIL, QUALITY = 144, 62
 LOOKS = ("saturation", "contrast", "high_frequency")
 
 
-def looks(pixels: Tensor) -> dict[str, float]:
+def looks(pixels: Tensor) -> dict:
     """Of one picture (1, 3, h, w), 8-bit or in [0, 1], shrunk to at most 256 pixels a side.
 
     `saturation`: mean of HSV saturation, in [0, 1]. `contrast`: standard deviation of luma (RMS contrast), in [0, .5]. `high_frequency`:
-    the share of luma's spectral energy (without the mean, under a Hann window) above .25 cycles a pixel, in [0, 1].
+    the share of luma's spectral energy (without the mean, under a Hann window) above .25 cycles a pixel, in [0, 1]. And `fingerprint`.
     """
-    pixels = unit(shrunk(pixels, SIDE))
-    top, bottom = pixels.amax(1), pixels.amin(1)
-    luma = _luma(pixels)
+    pixels = shrunk(pixels, SIDE)
+    red, green, blue = pixels[0]  # maxima of planes: amax over three channels takes several times as long
+    top, bottom = torch.maximum(red, green).maximum(blue), torch.minimum(red, green).minimum(blue)
+    luma, least = _luma(pixels), 1e-6 if pixels.is_floating_point() else 1
     window, weight = _window(*luma.shape)
     energy = torch.view_as_real(torch.fft.rfft2((luma - (luma * window).sum() / window.sum()) * window)).square().sum(-1)
     total = float(energy.sum() * 2 - energy[:, 0].sum() - (energy[:, -1].sum() if luma.shape[1] % 2 == 0 else 0))
     return {
-        "saturation": float(((top - bottom) / top.clamp_min(1e-6)).mean()),
-        "contrast": float(luma.std(correction=0)),
+        "saturation": float(((top - bottom).float() / top.clamp_min(least)).mean()),
+        "contrast": float((luma - luma.mean()).square().mean().sqrt()),
         "high_frequency": float((energy * weight).sum()) / total if total > 1e-9 else 0.0,
+        "fingerprint": fingerprint(luma),
     }
 
 
@@ -48,14 +51,13 @@ def _window(height: int, width: int) -> tuple[Tensor, Tensor]:
     return window, weight
 
 
-def fingerprint(pixels: Tensor) -> bytes:
-    """A difference hash: whether each of 16 x 16 places of luma is brighter than the place left of it, as 32 bytes.
+def fingerprint(luma: Tensor) -> bytes:
+    """A difference hash of luma (h, w): whether each of 16 x 16 places is brighter than the place left of it, as 32 bytes.
 
     It survives resizing, recompression and a change of brightness, and not a crop.
     """
-    small = _luma(resize(unit(shrunk(pixels, SIDE)), (16, 17), "bilinear"))
-    bits = (small[:, 1:] > small[:, :-1]).flatten().tolist()
-    return int("".join("1" if bit else "0" for bit in bits), 2).to_bytes(32, "big")
+    small = resize(luma[None, None], (16, 17), "bilinear")[0, 0]
+    return np.packbits((small[:, 1:] > small[:, :-1]).numpy()).tobytes()
 
 
 def thumbnail(pixels: Tensor) -> bytes:
@@ -75,5 +77,7 @@ def shrunk(pixels: Tensor, side: int) -> Tensor:
 
 
 def _luma(pixels: Tensor) -> Tensor:
+    """(h, w) in [0, 1]."""
     red, green, blue = pixels[0]
-    return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
+    scale = 1 if pixels.is_floating_point() else 255
+    return (LUMA[0] / scale) * red + (LUMA[1] / scale) * green + (LUMA[2] / scale) * blue

@@ -99,7 +99,7 @@ class Reading:
             return Picture(key, row | {"error": printable(found.error)}, meant)
         measured = looks.looks(found.pixels)
         row["notes"] += ["without colour"] if measured["saturation"] < looks.COLOURLESS else []
-        row |= measured | {"fingerprint": looks.fingerprint(found.pixels), "prompt": meant.prompt}
+        row |= measured | {"prompt": meant.prompt}
         height, width = found.pixels.shape[-2:]
         row |= {"width": width, "height": height}
         small = looks.thumbnail(found.pixels) if self.thumbnails else b""
@@ -171,7 +171,7 @@ class Reading:
     def _opinion(self, pictures: list[Picture]) -> Opinion | None:
         if self.judge is None:
             return None
-        return self.judge(self._batch([picture.judged for picture in pictures]))
+        return self.judge(self._batch([picture.judged for picture in pictures]), [picture.intention.prompt for picture in pictures])
 
     def _batch(self, pictures: list[Tensor]) -> Tensor:
         """(n, 3, h, w) in [0, 1] on the device; 8-bit pictures, which nearly all are, travel as such."""

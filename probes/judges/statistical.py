@@ -58,7 +58,7 @@ class StatisticalJudge(nn.Module):
         luminance = images.mean(1, keepdim=True)
         chroma = torch.stack([images[:, 0] - images[:, 1], images[:, 2] - (images[:, 0] + images[:, 1]) / 2], 1)
         opponent = torch.cat([luminance, chroma], 1).flatten(2)
-        mean, deviation = opponent.mean(2), opponent.std(2)
+        mean, deviation = _moments(opponent)
         skew = ((opponent - mean[..., None]) / (deviation[..., None] + 0.02)).pow(3).mean(2)
         histogram = _histogram(F.avg_pool2d(images, 4)).sqrt()
         blocks = F.conv2d(luminance, self.cosines, stride=8).abs().mean((2, 3))
@@ -72,9 +72,10 @@ class StatisticalJudge(nn.Module):
             magnitude = (response[:, :ORIENTATIONS].square() + response[:, ORIENTATIONS:].square() + 1e-8).sqrt()
             energies.append(magnitude)
             pools.append(F.adaptive_avg_pool2d(magnitude, 16))
-        moments = [torch.cat([(m.mean((2, 3)) + 1e-4).log(), (m.std((2, 3)) + 1e-4).log()], 1) for m in energies]
+        moments = [torch.cat([(m + 1e-4).log() for m in _moments(energy.flatten(2))], 1) for energy in energies]
         together = torch.cat(pools, 1).flatten(2)
-        together = (together - together.mean(2, keepdim=True)) / (together.std(2, keepdim=True) + 1e-4)
+        middle, spread = _moments(together)
+        together = (together - middle[..., None]) / (spread[..., None] + 1e-4)
         correlation = together @ together.transpose(1, 2) / together.shape[2]
         rows, columns = torch.triu_indices(correlation.shape[1], correlation.shape[1], 1)
 
@@ -84,6 +85,12 @@ class StatisticalJudge(nn.Module):
         parts = [mean, deviation, skew.clamp(-5, 5), histogram, *moments, correlation[:, rows, columns], (blocks + 1e-4).log(),
                  *[(f + 1e-4).log() for f in fine], layout, busy]  # fmt: skip
         return torch.cat([part.reshape(n, -1) for part in parts], 1)
+
+
+def _moments(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation over the last dimension; torch.std takes four times as long on a CPU."""
+    mean = x.mean(-1)
+    return mean, ((x - mean[..., None]).square().sum(-1) / (x.shape[-1] - 1)).sqrt()
 
 
 def _histogram(images: torch.Tensor, bins: int = 5) -> torch.Tensor:
