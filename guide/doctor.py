@@ -120,8 +120,8 @@ def answers() -> dict:
     y, x = torch.meshgrid(torch.linspace(0, 1, 128), torch.linspace(0, 1, 128), indexing="ij")
     image = torch.stack([.5 + .4 * torch.sin(9 * x + 3 * y), .4 + .3 * torch.cos(7 * y), .3 + .2 * torch.sin(20 * x * y)])[None]
     with torch.no_grad():
-        embedding, opinion = encoder(image), verdict(image)
-        style, year = StyleProbe(encoder).read(embedding)["style_probabilities"], PeriodProbe(encoder).read(embedding)["year"]
+        embedding, seen, opinion = encoder(image), encoder.describe(image), verdict(image)
+        style, year = StyleProbe(encoder).read(seen)["style_probabilities"], PeriodProbe(encoder).read(seen)["year"]
         pipeline = pipelines.load("embedded", "cpu")
         pipeline.set_progress_bar_config(disable=True)
         picture = pipeline(prompt=PROMPTS[0], num_inference_steps=2, generator=generators([0]), output_type="pt").images[0].float()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from probes import image
 from probes.errors import UserError
 from probes.heads import card, patch
 from probes.heads.patch import Patch
@@ -22,8 +23,7 @@ SMALLEST = 32  # pixels: a smaller image has hardly a patch
 class ArtifactMeasure(Measure):
     """Severity of the damage to an image, differentiable to its pixels: as a limit it keeps guidance from breaking what it steers.
 
-    It reads whole images through the encoder's early maps, not their embeddings: call the measure, and not on noisy views, whose noise it
-    would see.
+    It reads whole images in their own pixels, not their embeddings: call the measure, and not on noisy views, whose noise it would see.
     """
 
     head: Patch
@@ -35,7 +35,7 @@ class ArtifactMeasure(Measure):
     reads_maps: bool = True
 
     def __call__(self, images: Tensor) -> Tensor:
-        return self.head.score(maps(self.encoder, self.head, images))
+        return self.head.score(large_enough(images))
 
     def score(self, embeddings: Tensor) -> Tensor:
         """UserError: an embedding has lost what this measure reads."""
@@ -45,7 +45,8 @@ class ArtifactMeasure(Measure):
 class ArtifactProbe(Probe):
     """Reads damage through a head over patches: the one that ships for the embedded encoder, or one handed in; there are no words for it.
 
-    Images are read in their own pixels, whole and of any size and shape: fine damage survives in large ones. A patch is 8 pixels wide.
+    A small network of its own: an encoder sees paintings at its own size and forgets what damage looks like. Images are read in their own
+    pixels, whole and of any shape; a patch is 8 of them wide, and what is left over at the right and the bottom goes unread.
     """
 
     name = "artifacts"
@@ -77,11 +78,11 @@ class ArtifactProbe(Probe):
 
     def map(self, images: Tensor) -> Tensor:
         """Images `(n, 3, h, w)` to the severity of each patch `(n, h / 8, w / 8)`, in [0, 1]."""
-        return self.head.severity(maps(self.encoder, self.head, images))
+        return self.head.severity(large_enough(images))
 
     def kinds(self, images: Tensor) -> Tensor:
         """Images to the probability `(n, k)` of each of `labels`, given that there is damage."""
-        return self.head.probabilities(maps(self.encoder, self.head, images))
+        return self.head.look(large_enough(images))[2]
 
     def relative(self, images: Tensor, paired: Tensor) -> Tensor:
         """How much more damaged images `(n, 3, h, w)` are than the images they are paired with: `(n,)` in [-1, 1].
@@ -96,16 +97,14 @@ class ArtifactProbe(Probe):
 
     def look(self, images: Tensor) -> dict[str, Tensor | list]:
         """All from one pass: `severity` `(n,)`, `map`, `kind_probabilities` over `kinds`, and `damaged`: above the alarm or not."""
-        seen = maps(self.encoder, self.head, images)
-        severity = self.head.severity(seen)
-        score = self.head.pooled(severity)
-        return {"severity": score, "map": severity, "damaged": score > self.head.alarm,
-                "kind_probabilities": self.head.probabilities(seen), "kinds": list(self.labels)}
+        score, severity, kinds = self.head.look(large_enough(images))
+        return {"severity": score, "map": severity, "damaged": score > self.head.alarm, "kind_probabilities": kinds,
+                "kinds": list(self.labels)}
 
 
-def maps(encoder: Encoder, head: Patch, images: Tensor) -> dict[str, Tensor]:
-    """The maps that the head reads; UserError for images too small to have patches."""
-    height, width = images.shape[-2:]
+def large_enough(images: Tensor) -> Tensor:
+    """The images, checked; UserError for those too small to have patches."""
+    height, width = image.check(images).shape[-2:]
     if min(height, width) < SMALLEST:
         raise UserError(f"an image of {width} x {height} pixels is too small to be read for artifacts; {SMALLEST} a side is the least.")
-    return encoder.maps(images, head.stages, native=True)
+    return images

@@ -49,14 +49,15 @@ def default_cache() -> Path:
     return Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "clip-guided-generation"
 
 
-def embed(files: Sequence[Path | str], encoder: Encoder, *, cache: Path | None = None, batch: int = 32,
+def embed(files: Sequence[Path | str], encoder: Encoder, *, cache: Path | None = None, batch: int = 32, layers: bool = False,
           on_progress: Callable[[int, int], None] = lambda done, total: None) -> Embedded:
     """Embeddings of `files`, from the shards under `cache` where they are there, else computed and added; no cache for None.
 
-    A file that is copied, renamed or touched keeps its embedding, one that changes gets another. What cannot be read is told in
-    `errors` and stops nothing; an interruption keeps what it has.
+    With `layers` what `encoder.describe` makes of them. A file that is copied, renamed or touched keeps its embedding, one that changes
+    gets another. What cannot be read is told in `errors` and stops nothing; an interruption keeps what it has.
     """
-    store = Store(cache, encoder) if cache else None
+    layers = layers and encoder.described > encoder.dim
+    look, store = encoder.describe if layers else encoder, Store(cache, encoder, layers) if cache else None
     known = store.load() if store else {}
     keys, errors, fresh, found = [""] * len(files), {}, {}, {}
     waiting: list[tuple[str, Tensor]] = []
@@ -65,7 +66,7 @@ def embed(files: Sequence[Path | str], encoder: Encoder, *, cache: Path | None =
     def compute() -> None:
         nonlocal computed
         with torch.inference_mode():
-            rows = encoder(torch.cat([pixels for _, pixels in waiting])).cpu().numpy()
+            rows = look(torch.cat([pixels for _, pixels in waiting])).cpu().numpy()
         for (key, _), row in zip(waiting, rows, strict=True):
             found[key] = row
             if np.isfinite(row).all():
@@ -98,7 +99,8 @@ def embed(files: Sequence[Path | str], encoder: Encoder, *, cache: Path | None =
         if key and not np.isfinite(found[key]).all():
             errors[row] = f"{printable(Path(files[row]))}: the encoder's embedding of it is not finite"
     rows = np.array([row for row, key in enumerate(keys) if key and row not in errors], int)
-    features = np.stack([found[keys[row]] for row in rows]) if len(rows) else np.zeros((0, encoder.dim), np.float32)
+    width = encoder.described if layers else encoder.dim
+    features = np.stack([found[keys[row]] for row in rows]) if len(rows) else np.zeros((0, width), np.float32)
     return Embedded(features, rows, errors, computed)
 
 
@@ -125,11 +127,11 @@ def _opened(files: Sequence[Path | str], encoder: Encoder, known: dict, batch: i
 class Store:
     """Shards of one encoder under `folder`, each a table of embeddings with the hashes of their files; a damaged one counts as absent."""
 
-    def __init__(self, folder: Path, encoder: Encoder):
+    def __init__(self, folder: Path, encoder: Encoder, layers: bool = False):
         seen = encoder.clip.visual.preprocess_cfg
-        said = json.dumps([EDITION, encoder.fingerprint, str(encoder.dtype), seen], sort_keys=True, default=str)
+        said = json.dumps([EDITION, encoder.fingerprint, str(encoder.dtype), seen] + ["layers"] * layers, sort_keys=True, default=str)
         self.folder = Path(folder) / "embeddings" / hashlib.sha256(said.encode()).hexdigest()[:32]
-        self.width = encoder.dim
+        self.width = encoder.described if layers else encoder.dim
 
     def load(self) -> dict[str, np.ndarray]:
         """Embeddings by the SHA-256 of their file."""

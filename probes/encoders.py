@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint as _recomputed
 
-from probes import backbones, image
+from probes import backbones, image, layers
 from probes.errors import UserError
 from probes.features import Features, convolutional, stages, tapped
 from probes.lineage import Lineage
@@ -42,6 +42,7 @@ class Encoder(nn.Module):
         self.dtype = next(clip.visual.parameters()).dtype
         self._texts: dict[str, Tensor] = {}
         self.mean, self.std = self.mean.to(self.device), self.std.to(self.device)
+        self.layered = convolutional(clip.visual)
         with torch.no_grad():
             self.dim = self.clip.encode_image(torch.zeros(1, 3, *self.size, device=self.device, dtype=self.dtype)).shape[-1]
 
@@ -104,6 +105,22 @@ class Encoder(nn.Module):
         with tapped(self.clip.visual, wanted, self.name) as maps:
             embeddings = self._embedded(images)
         return Features(embeddings, maps)
+
+    @functools.cached_property
+    def described(self) -> int:
+        """How many values `describe` gives."""
+        with torch.no_grad():
+            return self.describe(torch.zeros(1, 3, *self.size)).shape[-1]
+
+    def describe(self, images: Tensor) -> Tensor:
+        """Embeddings and, after them, what `layers` says of the maps of that pass: `(n, described)`; a transformer's embeddings alone."""
+        if not self.layered:
+            return self(images)
+        return self.features(images, layers.SPREAD).described
+
+    def cut(self, seen: Tensor, width: int) -> Tensor:
+        """Of what `describe` or a plain call gave, what a head for `width` values reads; as it is where that is not to be had from it."""
+        return seen[..., :self.dim] if width == self.dim and self.layered and seen.shape[-1] == self.described else seen
 
     def maps(self, images: Tensor, wanted: Sequence[str], *, native: bool = False) -> dict[str, Tensor]:
         """The maps of `features` alone, cheaper: the pass ends at the last of them. `(n, c, h', w')` in fp32, differentiable to the pixels.

@@ -129,25 +129,31 @@ def words(encoder: Encoder, phrase: str, embedding: Tensor, reliability: str) ->
 
 
 def explain(file: Path | str, encoder: Encoder, aim: Callable[[Tensor], Target], *, method: str = "occlusion",
-            labelled: Labelled | None = None, count: int = 6) -> Explanation:
+            labelled: Labelled | None = None, count: int = 6, layers: bool = False) -> Explanation:
     """The reading that `aim` takes from the embedding `(1, d)` of a picture file, and its reasons.
 
+    `layers`: it reads the encoder's description `(1, described)` instead; nearest are words and pictures by the embedding in it.
     `labelled`: pictures with features of the same encoder, among which the `count` nearest are found.
     """
     picture = image.load(file).to(encoder.device)
     with torch.no_grad():
-        embedding = encoder(picture)
-    found, pixels = aim(embedding), relevance.seen(encoder, picture)
+        read = encoder.describe(picture) if layers else encoder(picture)
+    embedding, rest = read[:, :encoder.dim], read[:, encoder.dim:]
+    found, pixels = aim(read), relevance.seen(encoder, picture)
     if labelled is not None and labelled.features.shape[1] != encoder.dim:
         raise UserError(f"the labelled features have {labelled.features.shape[1]} values, and the encoder {encoder.name} gives "
                         f"{encoder.dim}; embed the pictures with it.")
-    values = relevance.relevance(encoder, picture, found.score, method)
-    checked = relevance.check(encoder, pixels, found.score, values)
+    values = relevance.relevance(encoder, picture, found.score, method, layers)
+    checked = relevance.check(encoder, pixels, found.score, values, layers=layers)
     near = neighbours(embedding, labelled, count) if labelled is not None else []
+
+    def pulled(embeddings: Tensor) -> Tensor:
+        return found.score(torch.cat([embeddings, rest.expand(len(embeddings), -1)], 1))
+
     thumbnails = tuple(_thumbnail(labelled.files[other.row]) for other in near) if near and labelled.files else ()
-    return Explanation(printable(Path(file)), encoder.name, found, float(found.score(embedding)[0]), method,
+    return Explanation(printable(Path(file)), encoder.name, found, float(found.score(read)[0]), method,
                        pixels[0].permute(1, 2, 0).cpu().numpy(), values.detach().cpu().numpy(), checked,
-                       tuple(concepts(encoder, embedding, found.score)), tuple(near), thumbnails, labelled.notes if labelled else ())
+                       tuple(concepts(encoder, embedding, pulled)), tuple(near), thumbnails, labelled.notes if labelled else ())
 
 
 def _thumbnail(file: Path) -> str:

@@ -5,9 +5,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from probes.errors import UserError
+from probes.layers import statistics
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,6 +18,11 @@ class Features:
 
     embeddings: Tensor
     maps: dict[str, Tensor]
+
+    @property
+    def described(self) -> Tensor:
+        """Embeddings and, after them, what `layers` says of the maps: `(n, dim + s)`."""
+        return torch.cat([self.embeddings, statistics(self.maps)], 1)
 
     def __getitem__(self, places: slice) -> Features:
         """Those of some of the images."""

@@ -20,12 +20,13 @@ from probes.embeddings import default_cache, embed
 from probes.errors import UserError
 from probes.fitting import Unseen
 from probes.heads import card
-from probes.heads.head import Head, YearHead
+from probes.heads.head import Head, YearHead, width
 from probes.heads.head import fitting as fitted_to
 from probes.heads.zero_shot import prototypes
 from probes.labelled import Labelled
 from probes.overview import available, fitted
 from probes.plain import plain
+from probes.probe import stages_of
 
 if TYPE_CHECKING:
     from probes.encoders import Encoder
@@ -91,7 +92,7 @@ def evaluated(data: Labelled, names: Sequence[str], encoder: Encoder | None, hea
     """
     if head_file:
         head = fitted(head_file, encoder).head if encoder else card.load(Path(head_file))
-        fitted_to(torch.from_numpy(data.features[:1]), _width(head))
+        fitted_to(torch.from_numpy(data.features[:1]), width(head))
         data = _not_seen(data, card.read(Path(head_file)).get("seen_groups") or ())
         if hasattr(head, "expected"):
             data = data.take(~np.isnan(data.years()))
@@ -121,7 +122,8 @@ def explained(picture: Path, encoder: Encoder, probe: str, label: str, stems: Se
     head = getattr(probes[probe], "head", None)
     if head is None:
         raise UserError(f"the probe {probe} has no head over embeddings to explain; choose another.")
-    return explain.explain(picture, encoder, lambda seen: explain.target(probe, head, seen, label), method=method, labelled=near)
+    return explain.explain(picture, encoder, lambda seen: explain.target(probe, head, seen, label), method=method, labelled=near,
+                           layers=bool(stages_of(encoder, head)))
 
 
 def _labels(found: dict[str, Unseen], data: Labelled, folder: Path, name: str) -> Results:
@@ -187,10 +189,6 @@ def _as_it_is(head: Head, data: Labelled) -> Unseen:
     names = tuple(head.labels[k] for k in order)
     truth = np.array([names.index(label) for label in data.labels])
     return Unseen(probabilities[:, order], truth, data.groups, names, ())
-
-
-def _width(head: Head | YearHead) -> int:
-    return next(getattr(head, name).shape[1] for name in ("weight", "support", "positive", "keys") if hasattr(head, name))
 
 
 def _named(source: str) -> str:

@@ -12,7 +12,7 @@ from probes.heads import card, linear
 from probes.heads.contrast import Contrast
 from probes.heads.head import Head
 from probes.heads.zero_shot import zero_shot
-from probes.probe import Intent, Measure, Probe
+from probes.probe import Intent, Measure, Probe, seen_by, stages_of
 
 if TYPE_CHECKING:
     from probes.encoders import Encoder
@@ -36,7 +36,7 @@ class OriginMeasure(Measure):
     scale: float = 1.
 
     def score(self, embeddings: Tensor) -> Tensor:
-        return self.contrast(embeddings)
+        return self.contrast(seen_by(self.contrast.head, self.encoder, embeddings))
 
 
 class OriginProbe(Probe):
@@ -64,11 +64,12 @@ class OriginProbe(Probe):
         if not asked:
             return None
         contrast = Contrast.rest(self.head, (origin(asked),))
-        return OriginMeasure(encoder=self.encoder, contrast=contrast, reliability=self.head.reliability)
+        return OriginMeasure(encoder=self.encoder, contrast=contrast, reliability=self.head.reliability,
+                             stages=stages_of(self.encoder, contrast.head))
 
     def read(self, embeddings: Tensor) -> dict[str, Tensor | list]:
         """`made_by_model` `(n,)`: the probability of a model, where as many pictures are a model's as a person's."""
-        return {"made_by_model": Contrast.rest(self.head, ("model",)).probability(embeddings)}
+        return {"made_by_model": Contrast.rest(self.head, ("model",)).probability(seen_by(self.head, self.encoder, embeddings))}
 
 
 def origin(name: str) -> str:

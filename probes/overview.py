@@ -17,7 +17,7 @@ from probes.heads import card
 from probes.heads.head import Head, YearHead
 from probes.objective import PROBES
 from probes.paths import printable
-from probes.probe import NOT_VALIDATED, Probe
+from probes.probe import NOT_VALIDATED, Probe, seen_by
 
 if TYPE_CHECKING:
     from probes.encoders import Encoder
@@ -42,9 +42,11 @@ class Fitted:
 
     name: str
     head: Head | YearHead
+    encoder: Encoder
 
     def read(self, embeddings: Tensor) -> dict[str, Tensor | list]:
         """`<name>_probabilities` `(n, k)` over `labels`, or `year` and its span `(n,)`."""
+        embeddings = seen_by(self.head, self.encoder, embeddings)
         if hasattr(self.head, "expected"):
             low, high = self.head.span(embeddings)
             return {"year": self.head.expected(embeddings), "year_low": low, "year_high": high}
@@ -58,7 +60,7 @@ def fitted(stem: Path | str, encoder: Encoder) -> Fitted:
     if table.get("encoder") and table["encoder"] != encoder.fingerprint:
         named = table.get("encoder_name") or "another encoder"
         raise UserError(f"the head {stem} was fitted to embeddings of {named} and not of {encoder.name}; choose that with --encoder.")
-    return Fitted(str(table.get("label") or stem.name), card.load(stem, encoder.device))
+    return Fitted(str(table.get("label") or stem.name), card.load(stem, encoder.device), encoder)
 
 
 def available(encoder: Encoder, stems: Sequence[Path | str] = ()) -> dict[str, Probe | Fitted]:
@@ -88,7 +90,7 @@ def readings(files: Sequence[Path | str], encoder: Encoder, stems: Sequence[Path
     trust = {name: _trust(probe) for name, probe in known.items()}
     for start in range(0, len(files), CHUNK):
         part = files[start:start + CHUNK]
-        seen = embed(part, encoder, cache=cache)
+        seen = embed(part, encoder, cache=cache, layers=True)
         place, said = {int(row): k for k, row in enumerate(seen.rows)}, {}
         if place:
             with torch.no_grad():

@@ -13,7 +13,7 @@ from probes.heads import card, ordinal
 from probes.heads.head import YearHead
 from probes.heads.ordinal import Ordinal
 from probes.heads.zero_shot import prototypes
-from probes.probe import Intent, Measure, Probe
+from probes.probe import Intent, Measure, Probe, seen_by, stages_of
 
 if TYPE_CHECKING:
     from probes.encoders import Encoder
@@ -36,7 +36,7 @@ class PeriodMeasure(Measure):
     scale: float = 25.
 
     def score(self, embeddings: Tensor) -> Tensor:
-        year = self.head.expected(embeddings)
+        year = self.head.expected(seen_by(self.head, self.encoder, embeddings))
         return (self.first - year).relu() + (year - self.last).relu()
 
 
@@ -62,13 +62,15 @@ class PeriodProbe(Probe):
         first, last = brief.period
         if first > last:
             raise UserError(f"a period runs from the earlier year to the later one, not from {first} to {last}.")
-        return PeriodMeasure(encoder=self.encoder, head=self.head, first=first, last=last, reliability=self.head.reliability)
+        return PeriodMeasure(encoder=self.encoder, head=self.head, first=first, last=last, reliability=self.head.reliability,
+                             stages=stages_of(self.encoder, self.head))
 
     def read(self, embeddings: Tensor) -> dict[str, Tensor | list]:
         """`year`, and the 10 to 90 % span `year_low` to `year_high`: `(n,)` each; where the head has bins, also what it gives each.
 
         Then `year_probabilities` `(n, m)` lie at the `years` `(m,)` that the recalibration makes of the bins' centres.
         """
+        embeddings = seen_by(self.head, self.encoder, embeddings)
         low, high = self.head.span(embeddings)
         found = {"year": self.head.expected(embeddings), "year_low": low, "year_high": high}
         if not isinstance(self.head, Ordinal):

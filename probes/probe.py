@@ -7,9 +7,14 @@ from typing import TYPE_CHECKING, Protocol
 
 from torch import Tensor
 
+from probes.errors import UserError
+from probes.heads.head import width
+from probes.layers import SPREAD
+
 if TYPE_CHECKING:
     from probes.encoders import Encoder
     from probes.features import Features
+    from probes.heads.head import Head, YearHead
 
 NOT_VALIDATED = "not validated"
 
@@ -43,11 +48,16 @@ class Measure(ABC):
 
     @abstractmethod
     def score(self, embeddings: Tensor) -> Tensor:
-        """Embeddings `(n, d)` of the measure's encoder to scores `(n,)`."""
+        """Embeddings `(n, d)` of the measure's encoder to scores `(n,)`; descriptions `(n, described)` where it `reads_layers`."""
+
+    @property
+    def reads_layers(self) -> bool:
+        """Whether a head of this measure reads more than embeddings: what `Encoder.describe` gives."""
+        return self.stages == SPREAD
 
     def look(self, features: Features) -> Tensor:
         """What one pass of the encoder gave, its embeddings and the maps of `stages`, to scores `(n,)`."""
-        return self.score(features.embeddings)
+        return self.score(features.described if self.reads_layers else features.embeddings)
 
     def __call__(self, images: Tensor) -> Tensor:
         """Images `(n, 3, h, w)` in [0, 1] to scores `(n,)`."""
@@ -71,4 +81,17 @@ class Probe(ABC):
 
     @abstractmethod
     def read(self, embeddings: Tensor) -> dict[str, Tensor | list]:
-        """Everything this perception says about embeddings `(n, d)` without a target, one entry per image."""
+        """Everything this perception says about embeddings `(n, d)`, or descriptions, without a target, one entry per image."""
+
+
+def stages_of(encoder: Encoder, *heads: Head | YearHead) -> tuple[str, ...]:
+    """The stages of the encoder that a measure by these heads reads: none where its embeddings are enough for all."""
+    return SPREAD if any(width(head) != encoder.dim for head in heads) else ()
+
+
+def seen_by(head: Head | YearHead, encoder: Encoder, seen: Tensor) -> Tensor:
+    """Of embeddings or descriptions `seen`, what the head reads. UserError where it reads layers and there are embeddings alone."""
+    wanted = width(head)
+    if seen.shape[-1] == encoder.dim != wanted == encoder.described:
+        raise UserError("this head reads the layers of the encoder too; give it what encoder.describe makes of the images.")
+    return encoder.cut(seen, wanted)

@@ -13,11 +13,12 @@ from probes import image
 from probes.config import offer
 from probes.errors import UserError
 from probes.features import Features
-from probes.probe import Measure
+from probes.probe import Measure, seen_by, stages_of
 from probes.style import StyleProbe
 
 if TYPE_CHECKING:
     from probes.encoders import Encoder
+    from probes.heads.head import Head
 
 KINDS = ("moments", "gram", "style", "embedding")
 SPREADS = 1e-3  # of a map's channel: below it a channel says nothing
@@ -40,16 +41,15 @@ class EmbeddingReference(Measure):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class StyleReference(EmbeddingReference):
-    """Cosine in the space that the style head reads: what tells no styles apart is projected away.
+    """Cosine in the space of what the style head says of all its styles: what tells none of them apart does not count.
 
-    After the contrastive style descriptors of arXiv:2404.01292, which learn such a space; here it is spanned by the head's weights, each
-    less their mean, so that nothing is trained.
+    After the contrastive style descriptors of arXiv:2404.01292, which learn such a space; here it is the head's and nothing is trained.
     """
 
-    basis: Tensor
+    head: Head
 
     def score(self, embeddings: Tensor) -> Tensor:
-        return F.normalize(embeddings @ self.basis, dim=-1) @ self.target
+        return _told(self.head, embeddings) @ self.target
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -107,12 +107,14 @@ def aim(encoder: Encoder, images: Sequence[Tensor], weights: Sequence[float], ki
         raise UserError("references need weights above 0; leave out the one that should not count.")
     shares = torch.tensor(list(weights), device=encoder.device) / sum(weights)
     with torch.inference_mode(False), torch.no_grad():
-        if kind in ("embedding", "style"):
+        if kind == "embedding":
             embeddings = torch.cat([encoder(image.check(one)) for one in images])
-            basis = _basis(encoder) if kind == "style" else torch.eye(encoder.dim, device=encoder.device)
-            target = F.normalize(shares @ F.normalize(embeddings @ basis, dim=-1), dim=0)
-            given = {"encoder": encoder, "target": target}
-            return StyleReference(**given, basis=basis) if kind == "style" else EmbeddingReference(**given)
+            return EmbeddingReference(encoder=encoder, target=F.normalize(shares @ F.normalize(embeddings, dim=-1), dim=0))
+        if kind == "style":
+            head = StyleProbe(encoder).head
+            seen = torch.cat([seen_by(head, encoder, encoder.describe(image.check(one))) for one in images])
+            target = F.normalize(shares @ _told(head, seen), dim=0)
+            return StyleReference(encoder=encoder, target=target, head=head, stages=stages_of(encoder, head))
         stages = early(encoder)
         seen = [encoder.maps(image.check(one), stages) for one in images]
         target = {stage: sum(share * statistics(maps[stage], kind)[0] for share, maps in zip(shares, seen, strict=True))
@@ -120,9 +122,7 @@ def aim(encoder: Encoder, images: Sequence[Tensor], weights: Sequence[float], ki
     return MapReference(encoder=encoder, target=target, kind=kind, stages=stages)
 
 
-def _basis(encoder: Encoder) -> Tensor:
-    """An orthonormal basis `(d, k)` of what the style head tells apart."""
-    weight = StyleProbe(encoder).head.weight.float()
-    centred = weight - weight.mean(0)
-    _, values, rows = torch.linalg.svd(centred, full_matrices=False)
-    return rows[values > 1e-4 * values[0]].T.contiguous()
+def _told(head: Head, seen: Tensor) -> Tensor:
+    """What the head says of the styles `(n, k)`, each less their mean, of length 1."""
+    logits = head.logits(seen)
+    return F.normalize(logits - logits.mean(-1, keepdim=True), dim=-1)

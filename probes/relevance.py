@@ -11,13 +11,14 @@ from torch.nn import functional as F
 
 from probes import image
 from probes.errors import UserError
+from probes.layers import SPREAD
 
 if TYPE_CHECKING:
     from probes.encoders import Encoder
 
 METHODS = ("occlusion", "gradient")
 SHARES = (.05, .15, .3, .5)  # of the picture that the check takes away
-Score = Callable[[Tensor], Tensor]  # embeddings (n, d) to scores (n,)
+Score = Callable[[Tensor], Tensor]  # embeddings (n, d), or with `layers` descriptions, to scores (n,)
 
 
 def seen(encoder: Encoder, picture: Tensor) -> Tensor:
@@ -26,14 +27,14 @@ def seen(encoder: Encoder, picture: Tensor) -> Tensor:
         return (encoder.preprocess(image.check(picture)) * encoder.std + encoder.mean).clamp(0, 1)
 
 
-def relevance(encoder: Encoder, picture: Tensor, score: Score, method: str = "occlusion") -> Tensor:
+def relevance(encoder: Encoder, picture: Tensor, score: Score, method: str = "occlusion", layers: bool = False) -> Tensor:
     """`(h, w)` over `seen(picture)`: how much of the score a place holds; positive speaks for the reading, negative against it."""
     if method not in METHODS:
         raise UserError(f"there is no relevance map {method!r}; there are {' and '.join(METHODS)}.")
-    return (occlusion if method == "occlusion" else gradient)(encoder, seen(encoder, picture), score)
+    return (occlusion if method == "occlusion" else gradient)(encoder, seen(encoder, picture), score, layers=layers)
 
 
-def occlusion(encoder: Encoder, pixels: Tensor, score: Score, window: float = .25, places: int = 8) -> Tensor:
+def occlusion(encoder: Encoder, pixels: Tensor, score: Score, window: float = .25, places: int = 8, layers: bool = False) -> Tensor:
     """Sliding occlusion (arXiv:1311.2901, section 4.2): what the score loses when a soft window is blurred, averaged over the windows.
 
     The paper greys a square; the blur leaves light and colour and so makes no picture that no painter would. In units of the score.
@@ -42,20 +43,22 @@ def occlusion(encoder: Encoder, pixels: Tensor, score: Score, window: float = .2
     windows = torch.stack([_bump(height, (row + .5) / places, window, pixels.device)[:, None] *
                            _bump(width, (column + .5) / places, window, pixels.device)
                            for row in range(places) for column in range(places)])
-    lost = _score(encoder, pixels, score) - _score(encoder, _blend(pixels, blurred(pixels), windows), score)
+    lost = _score(encoder, pixels, score, layers) - _score(encoder, _blend(pixels, blurred(pixels), windows), score, layers)
     return (lost[:, None, None] * windows).sum(0) / windows.sum(0)
 
 
-def gradient(encoder: Encoder, pixels: Tensor, score: Score, stage: str = "") -> Tensor:
-    """HiResCAM (arXiv:2011.08891): gradient times feature map, summed over channels, at `stage` (default: the last), enlarged.
+def gradient(encoder: Encoder, pixels: Tensor, score: Score, stage: str = "", layers: bool = False) -> Tensor:
+    """HiResCAM (arXiv:2011.08891): gradient times feature map, summed over channels, at `stage`, enlarged.
+
+    Default: the last stage, or, for a score that reads `layers`, the last of these: what it reads before stays out.
 
     Unlike Grad-CAM it does not average the gradient over places first. UserError where the image tower gives no feature maps.
     """
-    stage = stage or encoder.stages[-1]
+    stage = stage or (SPREAD[-1] if layers else encoder.stages[-1])
     with torch.inference_mode(False), torch.enable_grad():
-        found = encoder.features(pixels.clone().requires_grad_(), [stage])
+        found = encoder.features(pixels.clone().requires_grad_(), {*SPREAD, stage} if layers else [stage])
         held = found.maps[stage]
-        slope, = torch.autograd.grad(score(found.embeddings).sum(), held)
+        slope, = torch.autograd.grad(score(found.described if layers else found.embeddings).sum(), held)
     coarse = (slope * held.detach()).sum(1, keepdim=True)
     return F.interpolate(coarse, size=pixels.shape[-2:], mode="bicubic", align_corners=False)[0, 0]
 
@@ -99,7 +102,8 @@ class Check:
                 f"more than {self.beaten:.0%} of {len(self.random)} maps shifted by chance (p {self.p:.2f}): {said}.")
 
 
-def check(encoder: Encoder, pixels: Tensor, score: Score, relevance: Tensor, draws: int = 19, seed: int = 0) -> Check:
+def check(encoder: Encoder, pixels: Tensor, score: Score, relevance: Tensor, draws: int = 19, seed: int = 0,
+          layers: bool = False) -> Check:
     """Deletion (RISE, arXiv:1806.07421) of `pixels` `(1, 3, h, w)` by a map `(h, w)`, against the same map flipped and shifted by chance.
 
     Chance's maps are as smooth as the map, which single random pixels are not: only their place differs. What is taken away becomes the
@@ -118,8 +122,8 @@ def check(encoder: Encoder, pixels: Tensor, score: Score, relevance: Tensor, dra
     for place in maps:
         order = place.flatten().argsort(descending=True).argsort().view(height, width) / (height * width)
         masks = torch.stack([(order < share).to(pixels.dtype) for share in SHARES])
-        scores.append(_score(encoder, _blend(pixels, mean, masks), score))
-    table, whole = torch.stack(scores).double().cpu(), float(_score(encoder, pixels, score)[0])
+        scores.append(_score(encoder, _blend(pixels, mean, masks), score, layers))
+    table, whole = torch.stack(scores).double().cpu(), float(_score(encoder, pixels, score, layers)[0])
     lost = (whole - table).mean(1)
     as_much = int((lost[1:] >= lost[0]).sum())
     return Check(whole, SHARES, tuple(table[0].tolist()), tuple(map(tuple, table[1:].tolist())), float(lost[0] - lost[1:].mean()),
@@ -137,5 +141,5 @@ def _blend(pixels: Tensor, other: Tensor, masks: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _score(encoder: Encoder, pixels: Tensor, score: Score) -> Tensor:
-    return torch.cat([score(encoder(part)) for part in pixels.split(32)])
+def _score(encoder: Encoder, pixels: Tensor, score: Score, layers: bool) -> Tensor:
+    return torch.cat([score((encoder.describe if layers else encoder)(part)) for part in pixels.split(32)])

@@ -12,7 +12,7 @@ from probes.heads import card, linear
 from probes.heads.contrast import Contrast
 from probes.heads.head import Head
 from probes.heads.zero_shot import zero_shot
-from probes.probe import NOT_VALIDATED, Intent, Measure, Probe
+from probes.probe import NOT_VALIDATED, Intent, Measure, Probe, seen_by, stages_of
 
 if TYPE_CHECKING:
     from probes.encoders import Encoder
@@ -33,7 +33,7 @@ class SceneMeasure(Measure):
     scale: float = 1.
 
     def score(self, embeddings: Tensor) -> Tensor:
-        return self.contrast(embeddings)
+        return self.contrast(seen_by(self.contrast.head, self.encoder, embeddings))
 
 
 class SceneProbe(Probe):
@@ -78,13 +78,15 @@ class SceneProbe(Probe):
             contrast, reading = Contrast(self.head, *(groups if name == "figures" else groups[::-1])), "figures"
         else:
             contrast, reading = Contrast.rest(self.head, (name,)), "scene"
-        return SceneMeasure(encoder=self.encoder, contrast=contrast, reliability=self.reliabilities[reading])
+        return SceneMeasure(encoder=self.encoder, contrast=contrast, reliability=self.reliabilities[reading],
+                            stages=stages_of(self.encoder, contrast.head))
 
     def read(self, embeddings: Tensor) -> dict[str, Tensor | list]:
         """`scene_probabilities` `(n, k)` over `scene_labels`; probabilities `(n,)` of `figures` and, for an encoder with text, `indoor`."""
-        found = {"scene_probabilities": self.head.probabilities(embeddings), "scene_labels": list(self.head.labels),
-                 "figures": self.figures.probability(embeddings)}
-        return found | ({"indoor": self.indoors.probability(embeddings)} if self.encoder.has_text else {})
+        own, plain = seen_by(self.head, self.encoder, embeddings), self.encoder.cut(embeddings, self.encoder.dim)
+        found = {"scene_probabilities": self.head.probabilities(own), "scene_labels": list(self.head.labels),
+                 "figures": self.figures.probability(own)}
+        return found | ({"indoor": self.indoors.probability(plain)} if self.encoder.has_text else {})
 
     @cached_property
     def reliabilities(self) -> dict[str, str]:

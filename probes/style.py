@@ -14,7 +14,7 @@ from probes.errors import UserError
 from probes.heads import card, linear
 from probes.heads.linear import Linear
 from probes.heads.zero_shot import zero_shot
-from probes.probe import NOT_VALIDATED, Intent, Measure, Probe
+from probes.probe import NOT_VALIDATED, Intent, Measure, Probe, seen_by, stages_of
 
 if TYPE_CHECKING:
     from probes.encoders import Encoder
@@ -68,13 +68,15 @@ class StyleMeasure(Measure):
 
     def score(self, embeddings: Tensor) -> Tensor:
         score = embeddings.new_zeros(len(embeddings))
-        if self.wanted:
-            score = score + self.wanted(embeddings)
-        return score - self.avoided(embeddings) if self.avoided else score
+        for sign, odds in ((1, self.wanted), (-1, self.avoided)):
+            score = score + sign * odds(seen_by(odds.head, self.encoder, embeddings)) if odds else score
+        return score
 
     def probability(self, embeddings: Tensor) -> Tensor | None:
         """Probability `(n,)` of the wanted styles together, by the head that the score uses; None where none is wanted."""
-        return self.wanted.head.probabilities(embeddings)[:, self.wanted.index].sum(-1) if self.wanted else None
+        if not self.wanted:
+            return None
+        return self.wanted.head.probabilities(seen_by(self.wanted.head, self.encoder, embeddings))[:, self.wanted.index].sum(-1)
 
 
 class StyleProbe(Probe):
@@ -118,11 +120,12 @@ class StyleProbe(Probe):
         avoided = Odds(self._head_for(avoid), tuple(avoid), (1 / len(avoid),) * len(avoid), mixed=False) if avoid else None
         unknown = [style for style in [*weights, *avoid] if style not in self.labels]
         reliability = f"{NOT_VALIDATED}: the head does not know {' and '.join(unknown)}" if unknown else self.head.reliability
-        return StyleMeasure(encoder=self.encoder, wanted=wanted, avoided=avoided, reliability=reliability)
+        read = stages_of(self.encoder, *(odds.head for odds in (wanted, avoided) if odds))
+        return StyleMeasure(encoder=self.encoder, wanted=wanted, avoided=avoided, reliability=reliability, stages=read)
 
     def read(self, embeddings: Tensor) -> dict[str, Tensor | list]:
         """`style_probabilities` `(n, k)`, calibrated where the head is, over `labels`."""
-        return {"style_probabilities": self.head.probabilities(embeddings), "labels": list(self.labels)}
+        return {"style_probabilities": self.head.probabilities(seen_by(self.head, self.encoder, embeddings)), "labels": list(self.labels)}
 
     def _key(self, style: str) -> str:
         return style if style in self.labels else lookup(styles(), style, "style").key

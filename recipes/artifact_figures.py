@@ -8,8 +8,7 @@ from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 from torch import Generator, Tensor
 
-from probes.encoders import Encoder
-from probes.heads.patch import POOLED, Patch
+from probes.heads.patch import EDGE, Patch
 from recipes import data
 from recipes.corruptions import LEAST, Kind, change, inject, patches, region
 from recipes.metrics import over_artists
@@ -20,11 +19,10 @@ CLEAN_PER_STYLE = 24
 
 
 @torch.no_grad()
-def read(encoder: Encoder, head: Patch, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def read(head: Patch, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Scores `(n,)`, maps `(n, h, w)` and the likeliest kind `(n,)`."""
-    seen = encoder.maps(pixels, head.stages, native=True)
-    severity = head.severity(seen)
-    return head.pooled(severity), severity, head.probabilities(seen).argmax(1)
+    score, severity, kinds = head.look(pixels)
+    return score, severity, kinds.argmax(1)
 
 
 def stepwise(clean: Tensor, name: str, kind: Kind, mask: Tensor, seed: int) -> Tensor:
@@ -42,15 +40,15 @@ def localisation(truth: Tensor, found: Tensor) -> float:
     return float(roc_auc_score(hit, found[known])) if hit.any() and not hit.all() else float("nan")
 
 
-def one(encoder: Encoder, head: Patch, clean: Tensor, every: dict[str, Kind], through: dict[str, Trip], seed: int) -> tuple[list, list]:
+def one(head: Patch, clean: Tensor, every: dict[str, Kind], through: dict[str, Trip], seed: int) -> tuple[list, list]:
     """What one painting says about each kind of damage, and about each round trip: two lists of rows."""
     mask, rows = region(head.side, head.side, Generator().manual_seed(seed)), []
-    (unhurt,), _, _ = read(encoder, head, clean)
+    (unhurt,), _, _ = read(head, clean)
     for number, (name, kind) in enumerate(every.items()):
         series = stepwise(clean, name, kind, mask, seed)
         changed = change(clean.expand_as(series), series, mask)
-        visible, truth = changed >= LEAST, patches(clean, series, mask, 2 * POOLED)
-        scores, maps, kinds = read(encoder, head, series)
+        visible, truth = changed >= LEAST, patches(clean, series, mask, EDGE)
+        scores, maps, kinds = read(head, series)
         areas = [localisation(truth[level], maps[level]) for level in range(LEVELS) if visible[level]]
         areas = [area for area in areas if area == area]
         rank = spearmanr(changed[visible], scores[visible]).statistic if int(visible.sum()) > 2 else float("nan")
@@ -62,12 +60,12 @@ def one(encoder: Encoder, head: Patch, clean: Tensor, every: dict[str, Kind], th
     severe = stepwise(clean, name, every[name], mask, seed)[-1:]
     for trip, way in through.items():
         both = torch.cat([clean, severe])
-        before, after = (read(encoder, head, pixels)[0] for pixels in (both, way(both, generator)))
+        before, after = (read(head, pixels)[0] for pixels in (both, way(both, generator)))
         tripped.append({"trip": trip, "clean": float(after[0] - before[0]), "severe": float(after[1] - before[1])})
     return rows, tripped
 
 
-def figures(encoder: Encoder, head: Patch, every: dict[str, Kind], images, table: pd.DataFrame, through: dict[str, Trip],
+def figures(head: Patch, every: dict[str, Kind], images, table: pd.DataFrame, through: dict[str, Trip],
             tested: int, seed: int) -> dict:  # fmt: skip
     """Everything on the card; intervals from a bootstrap over artists."""
     rng, test = np.random.default_rng(seed + 7), np.flatnonzero(table["split"] == "test")
@@ -75,7 +73,7 @@ def figures(encoder: Encoder, head: Patch, every: dict[str, Kind], images, table
     for number, painting in enumerate(track(chosen, description="measuring")):
         clean = data.centre_crop(data.batch(images, np.array([painting])), head.side)
         who = {"artist": table["artist"].iloc[painting]}
-        by_kind, by_trip = one(encoder, head, clean, every, through, 1000 * seed + number)
+        by_kind, by_trip = one(head, clean, every, through, 1000 * seed + number)
         rows += [who | row for row in by_kind]
         tripped += [who | row for row in by_trip]
     found = pd.DataFrame(rows)
@@ -86,7 +84,7 @@ def figures(encoder: Encoder, head: Patch, every: dict[str, Kind], images, table
         "left out below 2/255": int(found["left out"].sum()), "of": len(found) * LEVELS, "all": _figures(found),
         "kinds": {name: _figures(found[found["kind"] == name]) for name in every}, "clean to severe": span,
         "round trips": {name: _tripped(moves[moves["trip"] == name], span) for name in through},
-        "false alarms": _alarms(encoder, head, images, table, test, rng),
+        "false alarms": _alarms(head, images, table, test, rng),
     }  # fmt: skip
 
 
@@ -112,12 +110,12 @@ def _tripped(moves: pd.DataFrame, span: float) -> dict:
             "clean, 95 % below": float(np.quantile(moved, 0.95)), "severest": float(moves["severe"].abs().mean() / span)}
 
 
-def _alarms(encoder: Encoder, head: Patch, images, table: pd.DataFrame, test: np.ndarray, rng: np.random.Generator) -> dict:
+def _alarms(head: Patch, images, table: pd.DataFrame, test: np.ndarray, rng: np.random.Generator) -> dict:
     """By style, how many clean paintings were tested, the share above the alarm, and the kind that most of those are taken for."""
     out = {}
     for style, rows in table.iloc[test].groupby("style").indices.items():
         chosen = rng.choice(test[rows], min(CLEAN_PER_STYLE, len(rows)), replace=False)
-        scores, _, kinds = read(encoder, head, data.centre_crop(data.batch(images, chosen), head.side))
+        scores, _, kinds = read(head, data.centre_crop(data.batch(images, chosen), head.side))
         loud = scores > head.alarm
         mistaken = head.kinds[int(kinds[loud].mode().values)] if loud.any() else ""
         share, mean = float(loud.float().mean()), float(scores.mean())

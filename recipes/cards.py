@@ -52,6 +52,8 @@ def reading(work: Path) -> str:
 On artists that neither the CLIP nor the heads have seen; intervals from a bootstrap over artists.
 
 - Style, linear head: {of(style, lines.style, "metrics", "linear")} (half of the test artists; the temperature comes from the other half).
+  From the embedding alone, without what the layers say: {of(style, lines.style, "metrics", "embedding alone")}.
+  The head less that, all test artists: {of(style, lines.gain, "metrics", "gain over the embedding alone")}.
 - Style, zero-shot by text: {of(style, lines.style, "metrics", "zero_shot")} (all test artists).
 - Over eight families, linear head: {of(style, lines.families, "metrics", "linear", "families")}.
   Zero-shot: {of(style, lines.families, "metrics", "zero_shot", "families")}.
@@ -89,12 +91,14 @@ Renaissance and realism labels are partly inferred from artist or date. Readings
 """
     heads = f"""# Heads of the small CLIP
 
-On the CLIP's normalised embedding: `style.safetensors` gives styles, `period.safetensors` a softmax over bins of years and a monotone recalibration; others that
-lie here name themselves. The JSON beside each is its card for programs.
+`style.safetensors` and `scene.safetensors` read the CLIP's normalised embedding and, of the same pass, means, spreads and covariances of the channels of its layers
+(`probes/layers.py`); `period.safetensors`, a softmax over bins of years and a monotone recalibration, reads the embedding alone, since the layers add nothing to a year.
+The JSON beside each is its card for programs.
 
 {DATA.format(split="weights on the guide split; temperature and recalibration on half of the test artists")}
 ## Training
-`python -m recipes.heads --data paintings/ --work work/`: balanced classes, on clean and damaged views; minutes on {hardware}.
+`python -m recipes.heads --data paintings/ --work work/`: balanced classes, on clean and damaged views, style and scene by discriminant
+analysis whose shrinkage is chosen on the judge split; minutes on {hardware}.
 
 {measured}
 ## Limits

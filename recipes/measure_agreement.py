@@ -32,7 +32,7 @@ def readings(batches: Iterable[torch.Tensor], device: str) -> dict[str, np.ndarr
     said: dict[str, list] = {"clip": [], **{name: [] for name in judges}}
     for images in batches:
         images = images.to(device)
-        told = probe.read(encoder(images))["style_probabilities"]
+        told = probe.read(encoder.describe(images))["style_probabilities"]
         said["clip"].append(told[:, [probe.labels.index(name) for name in STYLES]].cpu())
         for name, network in judges.items():
             said[name].append(network(images).styles[:, [network.labels.index(style) for style in STYLES]].cpu())

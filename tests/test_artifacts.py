@@ -1,19 +1,20 @@
-"""Artifacts: feature maps from the pass that embeds, a head over patches by closed forms, and a fit that learns."""
+"""Artifacts: feature maps from the pass that embeds, a head over pixels by closed forms, and a fit that learns."""
+import copy
 import json
 
 import numpy as np
 import pytest
 import torch
 from conftest import synthetic_photo
-from safetensors.torch import save_file
 
-from probes import encoders, features, image
+from probes import encoders, features
 from probes.artifacts import ArtifactProbe
 from probes.errors import UserError
 from probes.heads import patch
-from probes.heads.patch import Patch, initial, outputs, pool, textures
+from probes.heads.patch import Network, Patch, likeness, pool
+from recipes import data
 
-STAGES, KINDS = ("conv1", "conv3"), ("blur", "noise")
+KINDS = ("blur", "noise")
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -21,10 +22,9 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 @pytest.fixture(scope="module")
-def head(small_encoder):
-    seen = textures(small_encoder.maps(noise(4, 3, 64, 64), STAGES, native=True), STAGES)
-    weights = initial(seen.mean((0, 2, 3)), seen.std((0, 2, 3)) + .01, len(KINDS), 8, torch.Generator().manual_seed(0))
-    return Patch(weights, STAGES, KINDS, exponent=2., temperature=1.5, alarm=.4, reliability="checked on 4 works")
+def head():
+    torch.manual_seed(0)
+    return Patch(Network(len(KINDS)), KINDS, exponent=2., temperature=1.5, alarm=.4, reliability="checked on 4 works")
 
 
 def test_one_pass_gives_the_embedding_and_the_maps(small_encoder):
@@ -64,16 +64,28 @@ def test_what_gives_no_maps_says_so(small_encoder):
         features.stages(torch.nn.Linear(2, 2), "odd")
 
 
-def test_textures_are_means_and_the_energy_above_the_local_mean():
-    flat = torch.full((1, 2, 16, 16), .7)
-    seen = textures({"a": flat[:, :1], "b": flat[:, 1:]}, ("a", "b"))
-    assert seen.shape == (1, 8, 4, 4)
-    torch.testing.assert_close(seen[:, :2], torch.full((1, 2, 4, 4), .7))
-    torch.testing.assert_close(seen[:, 2:], torch.full((1, 6, 4, 4), 1e-4).log())
-    rows, columns = torch.arange(16)[:, None], torch.arange(16)[None]
-    board = ((rows + columns) % 2 * 2. - 1)[None, None]  # of +-1 and a local mean of a ninth
-    energy = textures({"a": board}, ("a",))[0, 1, 1:3, 1:3]
-    torch.testing.assert_close(energy, torch.full((2, 2), (8 / 9) ** 2 + 1e-4).log())
+def test_a_copy_is_found_and_lies_at_one_offset():
+    words = torch.randn(1, 16, 32, 32, generator=torch.Generator().manual_seed(0))
+    words[..., 4:14, 4:14] = words[..., 18:28, 16:26]
+    alike, agreed = likeness(words)[0]
+    copied = torch.zeros(16, 16, dtype=torch.bool)
+    copied[3:6, 3:6] = True
+    assert (alike[copied] > .999).all()
+    assert (agreed[copied] > .999).all()
+    apart = torch.ones(16, 16, dtype=torch.bool)
+    apart[1:8, 1:8] = apart[8:15, 7:14] = False
+    assert alike[apart].max() < .98
+    assert agreed[apart].mean() < .2
+
+
+def test_the_slope_is_that_of_finite_differences(head):
+    head = Patch(copy.deepcopy(head.network).double(), KINDS)
+    images, way = (noise(1, 3, 64, 64, seed=seed).double().mul(.8).add(.1) for seed in (0, 1))
+    images.requires_grad_()
+    slope = float((torch.autograd.grad(head.score(images).sum(), images)[0] * way).sum())
+    with torch.no_grad():
+        ahead, behind = (float(head.score(images + sign * 1e-6 * way)) for sign in (1, -1))
+    assert slope == pytest.approx((ahead - behind) / 2e-6, rel=1e-3)
 
 
 def test_scores_pool_the_map(head):
@@ -112,41 +124,38 @@ def test_what_it_cannot_read_is_told_in_a_sentence(small_encoder, head):
         probe.aim().score(noise(1, small_encoder.dim))
     with pytest.raises(UserError, match="no artifact head ships"):
         _ = ArtifactProbe(small_encoder).head
-    other = Patch(initial(torch.zeros(5), torch.ones(5), 2, 4, torch.Generator().manual_seed(0)), STAGES, KINDS)
-    with pytest.raises(UserError, match="another encoder"):
-        ArtifactProbe(small_encoder, other).map(noise(1, 3, 64, 64))
 
 
-def test_a_head_comes_back_from_disk_and_a_damaged_card_is_named(head, tmp_path):
+def test_a_head_comes_back_from_disk_and_a_damaged_one_is_named(head, tmp_path):
     stem = tmp_path / "artifacts"
-    save_file({name: value.contiguous() for name, value in head.weights.items()}, stem.with_suffix(".safetensors"))
-    table = {"stages": STAGES, "kinds": KINDS, "exponent": 2., "temperature": 1.5, "alarm": .4, "side": 64, "reliability": "checked"}
-    stem.with_suffix(".json").write_text(json.dumps(table))
-    loaded = patch.load(stem)
-    assert (loaded.stages, loaded.kinds, loaded.side, loaded.reliability) == (STAGES, KINDS, 64, "checked")
-    seen = noise(1, len(head.weights["centre"]), 4, 4)
-    torch.testing.assert_close(outputs(loaded.weights, seen), outputs(head.weights, seen))
+    patch.save(stem, head, {"metrics": {}})
+    loaded, images = patch.load(stem), noise(1, 3, 64, 64)
+    assert (loaded.kinds, loaded.side, loaded.reliability) == (KINDS, 128, "checked on 4 works")
+    torch.testing.assert_close(loaded.score(images), head.score(images), atol=2e-3, rtol=2e-2)
+    table = json.loads(stem.with_suffix(".json").read_text())
     stem.with_suffix(".json").write_text(json.dumps(table | {"alarm": "loud"}))
     with pytest.raises(UserError, match="damaged"):
         patch.load(stem)
+    stem.with_suffix(".json").write_text(json.dumps(table | {"kinds": ["blur"]}))
+    with pytest.raises(UserError, match="not those of its card"):
+        patch.load(stem)
 
 
-def test_the_fit_finds_damage_that_it_has_not_seen(small_encoder):
+def test_the_fit_learns_and_goes_on_where_it_was_interrupted(small_encoder, tmp_path):
     pytest.importorskip("sklearn")
     from recipes import artifacts
-    from recipes.artifact_figures import localisation
-    from recipes.corruptions import CORRUPTIONS, inject, patches
+    from recipes.corruptions import CORRUPTIONS
     from recipes.round_trips import trips
-    images = np.stack([np.asarray(synthetic_photo(seed, (144, 144))) for seed in range(40)])
-    train = artifacts.examples(small_encoder, images, np.arange(36), trips(None), 0)
-    assert train.seen.shape[0] == 3 * 36 == len(train.truth) == len(train.kind) == len(train.severity)
-    names = tuple(artifacts.kinds(small_encoder))
-    head = Patch(artifacts.fit(train, len(names), 6, 0), artifacts.STAGES, names)
-    head = artifacts.scaled(head, train)
-    mask = torch.zeros(1, 1, 128, 128)
-    mask[..., 32:80, 48:104] = 1
-    clean = image.from_pil(synthetic_photo(50, (128, 128)))
-    broken = inject(clean, CORRUPTIONS["noise"], .8, mask, torch.Generator().manual_seed(0))
-    probe = ArtifactProbe(small_encoder, head)
-    assert localisation(patches(clean, broken, mask, 8)[0], probe.map(broken)[0]) > .9
-    assert probe.relative(broken, clean) > 0
+    images = np.stack([np.asarray(synthetic_photo(seed, (144, 144))) for seed in range(12)])
+    every, through = {name: CORRUPTIONS[name] for name in ("noise", "checkerboard")}, trips(None)
+    generator = torch.Generator().manual_seed(0)
+    seen = artifacts.examples(data.batch(images, np.arange(12)), every, through, generator)
+    assert len(seen.pixels) == artifacts.VIEWS * 12 == len(seen.truth) == len(seen.kind) == len(seen.severity)
+    assert seen.truth.shape[1:] == (16, 16)
+    for steps in (4, 10):
+        run = artifacts.started(len(every), tmp_path, 1, steps=steps)
+        assert run.step == (0 if steps == 4 else 4)
+        network = artifacts.fit(images, np.arange(12), every, through, run)
+    first, last = (artifacts.objective(*one(seen.pixels), seen) for one in (artifacts.Network(2), network))
+    assert sum(last.values()) < sum(first.values())
+    assert 0 < artifacts.scaled(Patch(network, tuple(every)), seen).alarm <= 1

@@ -128,14 +128,14 @@ class Reading:
 
     def _read(self, pictures: list[Picture]) -> list[Entry]:
         """One pass of each network; every number leaves the device once a batch, not once a picture."""
-        embeddings = self.encoder(self._batch([picture.seen for picture in pictures]))
+        seen = self.encoder.describe(self._batch([picture.seen for picture in pictures]))
         opinion = self._opinion(pictures)
-        features = (embeddings if opinion is None else opinion.features).cpu().numpy().astype(np.float16)
-        styles = self.style.read(embeddings)["style_probabilities"]
-        cells = self._unasked(embeddings)
+        features = (self.encoder.cut(seen, self.encoder.dim) if opinion is None else opinion.features).cpu().numpy().astype(np.float16)
+        styles = self.style.read(seen)["style_probabilities"]
+        cells = self._unasked(seen)
         asked = [{} for _ in pictures]
         for intention, at in _alike(pictures).items():
-            for k, found in zip(at, self._asked(intention, at, embeddings, styles, opinion), strict=True):
+            for k, found in zip(at, self._asked(intention, at, seen, styles, opinion), strict=True):
                 asked[k] = found
         entries = []
         for k, picture in enumerate(pictures):
@@ -145,24 +145,25 @@ class Reading:
             entries.append(Entry(picture.key, row, picture.thumbnail, where, features[k].tobytes()))
         return entries
 
-    def _unasked(self, embeddings: Tensor) -> dict[str, list]:
+    def _unasked(self, seen: Tensor) -> dict[str, list]:
         """What is read whatever was meant: columns of n values."""
-        years, scenes, origins = self.period.read(embeddings), self.scene.read(embeddings), self.origin.read(embeddings)
+        years, scenes, origins = self.period.read(seen), self.scene.read(seen), self.origin.read(seen)
         found = {name: years[name].tolist() for name in ("year", "year_low", "year_high")}
         found["scene"] = [scenes["scene_labels"][place] for place in scenes["scene_probabilities"].argmax(1).tolist()]
         found |= {name: scenes[name].tolist() for name in ("figures", "indoor") if name in scenes}
         found["made_by_model"] = origins["made_by_model"].tolist()
         if self.domain:
-            found["domain_percentile"] = self.domain.percentile(embeddings).tolist()
+            found["domain_percentile"] = self.domain.percentile(self.encoder.cut(seen, self.encoder.dim)).tolist()
             found["out_of_domain"] = [percentile > FARTHEST for percentile in found["domain_percentile"]]
         return found
 
-    def _asked(self, intention: Intention, at: list[int], embeddings: Tensor, styles: Tensor, opinion: Opinion | None) -> list[dict]:
+    def _asked(self, intention: Intention, at: list[int], seen: Tensor, styles: Tensor, opinion: Opinion | None) -> list[dict]:
         """What guide and judge say against one intention, of the pictures `at`: a row's cells each."""
-        some, (style, period, content) = embeddings[at], self.aimed(intention)
+        some, (style, period, content) = seen[at], self.aimed(intention)
         found = {"style_target": [intention.target] * len(at)}
         found |= {name: [year] * len(at) for name, year in zip(("period_low", "period_high"), intention.period or (), strict=False)}
-        found |= {name: measure.score(some).tolist() for name, measure in (("year_error", period), ("content", content)) if measure}
+        found |= {"year_error": period.score(some).tolist()} if period else {}
+        found |= {"content": content.score(self.encoder.cut(some, self.encoder.dim)).tolist()} if content else {}
         found |= reasons.styled(style, some, styles[at], self.style.labels)
         found |= reasons.judged(self.judge, opinion, at, intention) if opinion else {}
         found["trust"] = [dumps({measure.name: measure.reliability for measure in (style, period, content) if measure})] * len(at)

@@ -51,6 +51,11 @@ def fitting(embeddings: Tensor, width: int) -> Tensor:
     return embeddings
 
 
+def width(head: Head | YearHead) -> int:
+    """How many values a head reads."""
+    return next(getattr(head, name).shape[-1] for name in ("weight", "support", "positive", "keys") if hasattr(head, name))
+
+
 def checked_labels(labels: tuple[str, ...], rows: int, temperature: float) -> None:
     """UserError unless there is a row for each of the distinct labels and the temperature is one."""
     if rows != len(labels) or not 0 < temperature < float("inf"):

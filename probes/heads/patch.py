@@ -1,4 +1,4 @@
-"""A head over feature maps: how damaged each patch of an image is, and in which way."""
+"""A head over pixels: how damaged each patch of an image is, and in which way."""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -6,22 +6,85 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
-from torch import Generator, Tensor
+from safetensors.torch import save_file
+from torch import Tensor, nn
 from torch.nn import functional as F
 
+from probes.atomic import replacing
 from probes.errors import UserError
 from probes.heads import card
 from probes.probe import NOT_VALIDATED
 
-Weights = dict[str, Tensor]
 POWER = 3  # of the mean over patches: a small damaged place counts nearly as much as a large one
-POOLED = 4  # cells of the maps, in each direction, that make a patch
-NAMES = ("centre", "spread", "in.weight", "in.bias", "context.weight", "near.weight", "near.bias", "out.weight", "out.bias")
+EDGE = 8  # pixels of a patch
+NEAR = 4  # cells of 4 pixels: what is nearer to a place than that is like it without being a copy
+FINE, MIDDLE, COARSE, WORDS = 32, 48, 64, 16  # channels at 2, 4 and 8 pixels, and of what places are compared by
+
+
+class Network(nn.Module):
+    """Images `(n, 3, h, w)` in [0, 1] to severity `(n, h / 8, w / 8)` in [0, 1] and logits of `kinds` of damage `(n, k, h / 8, w / 8)`.
+
+    Convolutions on the pixels and on what a small blur leaves of them, the energy of the finest, and how like each place is to any other
+    far from it. What the whole image shares (a soft photograph, a coarse brush) is told from what one place shows. 160 k parameters.
+    """
+
+    def __init__(self, kinds: int):
+        super().__init__()
+        self.fine = nn.ModuleList([nn.Conv2d(24, FINE, 3, padding=1), nn.Conv2d(FINE, FINE, 3, padding=1, groups=4)])
+        self.middle = nn.ModuleList([nn.Conv2d(FINE, MIDDLE, 3, 2, 1), nn.Conv2d(MIDDLE, MIDDLE, 3, padding=1)])
+        self.words = nn.Conv2d(MIDDLE, WORDS, 1)
+        self.entry, self.energy = nn.Conv2d(MIDDLE, COARSE, 3, 2, 1), nn.Conv2d(FINE, COARSE, 1)
+        self.alike, self.shared = nn.Conv2d(2, COARSE, 1), nn.Conv2d(COARSE, COARSE, 1)
+        self.coarse = nn.ModuleList([nn.Conv2d(COARSE, COARSE, 3, padding=d, dilation=d) for d in (1, 2, 1)])
+        self.out = nn.Conv2d(COARSE, kinds + 1, 1)
+        nn.init.constant_(self.out.bias, 0.)
+        with torch.no_grad():
+            self.out.bias[0] = -1.  # patches start out as nearly whole
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        height, width = (edge // EDGE * EDGE for edge in images.shape[-2:])
+        x = ((images[..., :height, :width] - .5) * 4).contiguous(memory_format=torch.channels_last)
+        x = torch.cat([x, 4 * (x - F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1))], 1)
+        x = F.pixel_unshuffle(x, 2).contiguous(memory_format=torch.channels_last)
+        x = F.gelu(self.fine[0](x))
+        fine = x + F.gelu(self.fine[1](x))
+        x = F.gelu(self.middle[0](fine))
+        middle = x + F.gelu(self.middle[1](x))
+        energy = (F.avg_pool2d(fine.square(), 4) + 1e-4).log()
+        x = self.entry(middle) + self.energy(energy) + self.alike(likeness(self.words(middle)))
+        shared = x.mean((2, 3), keepdim=True)
+        x = F.gelu(x - shared + self.shared(shared))
+        for layer in self.coarse:
+            x = x + F.gelu(layer(x))
+        out = self.out(x)
+        out = out.to(torch.promote_types(out.dtype, torch.float32))
+        return out[:, 0].sigmoid().square(), out[:, 1:]  # squared: slight damage is learned as finely as severe
+
+
+def likeness(words: Tensor) -> Tensor:
+    """How like each patch is to the far place most like it, and whether its neighbours' lie as far off.
+
+    `(n, c, 2 h, 2 w)` to `(n, 2, h, w)`: cosines of `words` without their mean over the image, and shares. A copied piece
+    finds its source, all of it at one offset (as in copy-move forensics); the offsets are looked up and pass no gradient, the cosines do.
+    """
+    n, _, height, width = words.shape
+    keys = F.normalize((words - words.mean((2, 3), keepdim=True)).to(torch.promote_types(words.dtype, torch.float32)), dim=1)
+    asked, rows, columns = keys[..., ::2, ::2].flatten(2), *(torch.arange(edge, device=words.device) for edge in (height, width))
+    near = ((rows[::2, None] - rows).abs() < NEAR)[:, None, :, None] & ((columns[::2, None] - columns).abs() < NEAR)[None, :, None, :]
+    keys, near = keys.flatten(2), 2. * near.reshape(-1, height * width)
+    with torch.no_grad():
+        found = torch.stack([(one.T @ others - near).argmax(-1) for one, others in zip(asked, keys, strict=True)])
+        offsets = torch.stack([found // width - rows[::2].repeat_interleave(len(columns[::2])), found % width - columns[::2].repeat(
+            len(rows[::2]))], 1).unflatten(-1, (height // 2, width // 2)).to(keys)
+        around = F.unfold(F.pad(offsets, (1, 1, 1, 1), mode="replicate"), 3).view(n, 2, 9, -1)
+        agreed = (-(around - offsets.flatten(2)[:, :, None]).square().sum(1) / 2).exp().mean(1)
+    best = (asked * keys.gather(2, found[:, None].expand(-1, keys.shape[1], -1))).sum(1)
+    return torch.stack([best, agreed], 1).view(n, 2, height // 2, width // 2).to(words.dtype)
 
 
 @dataclass(frozen=True, eq=False)
 class Patch:
-    """A small convolutional network on `textures` of the maps of `stages` of one encoder; `kinds` of damage; frozen, differentiable.
+    """`network` and the `kinds` of damage it tells apart; frozen, differentiable.
 
     `exponent` turns the pooled map into the score; `alarm` is the score above which an image counts as damaged; `side` is the edge in
     pixels of the images that it learned from.
@@ -29,8 +92,7 @@ class Patch:
 
     kind: ClassVar[str] = "patch"
 
-    weights: Weights
-    stages: tuple[str, ...]
+    network: Network
     kinds: tuple[str, ...]
     exponent: float = 1.
     temperature: float = 1.
@@ -39,56 +101,31 @@ class Patch:
     reliability: str = NOT_VALIDATED
 
     def __post_init__(self):
-        if set(NAMES) - set(self.weights) or len(self.weights["out.bias"]) != len(self.kinds) + 1:
-            raise UserError("a head over patches needs all of its weights, and a row of the last ones for each kind of damage.")
+        if self.network.out.out_channels != len(self.kinds) + 1:
+            raise UserError("a head over patches needs a row of its last weights for each kind of damage, and one for the severity.")
         if not 0 < self.temperature < float("inf") or not 0 < self.exponent < float("inf"):
             raise UserError("a head over patches needs a temperature and an exponent above 0.")
+        self.network.requires_grad_(False).eval()
 
-    def severity(self, maps: dict[str, Tensor]) -> Tensor:
-        """Maps by stage to the severity `(n, h, w)` of each patch, in [0, 1]."""
-        return self._outputs(maps)[0]
+    def severity(self, images: Tensor) -> Tensor:
+        """Images to the severity `(n, h / 8, w / 8)` of each patch, in [0, 1]."""
+        return self._outputs(images)[0]
 
     def pooled(self, severity: Tensor) -> Tensor:
         """Severities `(n, h, w)` of patches to one score `(n,)` in [0, 1], on the scale of the severities that were measured."""
         return 1 - (1 - pool(severity)) ** self.exponent
 
-    def score(self, maps: dict[str, Tensor]) -> Tensor:
-        """Maps by stage to the severity `(n,)` of the damage: its measured change of pixels, 1 for a fifth of their range or more."""
-        return self.pooled(self.severity(maps))
+    def score(self, images: Tensor) -> Tensor:
+        """Images to the severity `(n,)` of the damage: its measured change of pixels, 1 for a fifth of their range or more."""
+        return self.pooled(self.severity(images))
 
-    def probabilities(self, maps: dict[str, Tensor]) -> Tensor:
-        """Maps by stage to the calibrated probability `(n, k)` of each kind, given that the image is damaged at all."""
-        return (attended(*self._outputs(maps)) / self.temperature).softmax(-1)
+    def look(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Score `(n,)`, severities `(n, h / 8, w / 8)`, and the calibrated probability `(n, k)` of each kind if there is damage at all."""
+        severity, logits = self._outputs(images)
+        return self.pooled(severity), severity, (attended(severity, logits) / self.temperature).softmax(-1)
 
-    def _outputs(self, maps: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        seen = textures(maps, self.stages)
-        if seen.shape[1] != len(self.weights["centre"]):
-            raise UserError("the head over patches reads the maps of another encoder; take one that was fitted to this encoder.")
-        return outputs(self.weights, seen)
-
-
-def textures(maps: dict[str, Tensor], stages: tuple[str, ...]) -> Tensor:
-    """What each patch of the maps looks like: `(n, 4 c, h / POOLED, w / POOLED)` for stages of one size with c channels in all.
-
-    Each channel's mean, and the logarithm of its energy above the local mean in the patch, in 3 x 3 and in 7 x 7 patches around it:
-    damage raises or lowers fine energy in one place, whichever way the brush went.
-    """
-    found = torch.cat([maps[stage] for stage in stages], 1)
-    energy = F.avg_pool2d((found - _smooth(found, 3)).square(), POOLED)
-    return torch.cat([F.avg_pool2d(found, POOLED), *((_smooth(energy, size) + 1e-4).log() for size in (1, 3, 7))], 1)
-
-
-def outputs(weights: Weights, seen: Tensor) -> tuple[Tensor, Tensor]:
-    """Textures `(n, d, h, w)` to severity `(n, h, w)` in [0, 1] and logits of the kinds `(n, k, h, w)`.
-
-    The mean over the image is read apart: what all of it shares (a soft photograph, a coarse brush) is told from what one place shows.
-    """
-    seen = (seen - weights["centre"][:, None, None]) / weights["spread"][:, None, None]
-    shared = seen.mean((2, 3), keepdim=True)
-    hidden = F.gelu(F.conv2d(seen - shared, weights["in.weight"], weights["in.bias"]) + F.conv2d(shared, weights["context.weight"]))
-    hidden = hidden + F.gelu(F.conv2d(hidden, weights["near.weight"], weights["near.bias"], padding=1))
-    out = F.conv2d(hidden, weights["out.weight"], weights["out.bias"])
-    return out[:, 0].sigmoid().square(), out[:, 1:]  # squared: slight damage is learned as finely as severe
+    def _outputs(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return self.network(images.to(self.network.out.weight))
 
 
 def pool(severity: Tensor) -> Tensor:
@@ -102,29 +139,27 @@ def attended(severity: Tensor, logits: Tensor) -> Tensor:
     return (logits * (weight / weight.sum((1, 2), keepdim=True).clamp_min(1e-12))[:, None]).sum((2, 3))
 
 
-def initial(centre: Tensor, spread: Tensor, kinds: int, width: int, generator: Generator) -> Weights:
-    """Random weights for textures with these means and standard deviations `(d,)`; the patches start out as nearly whole."""
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=generator) / torch.tensor(shape[1:]).prod().sqrt()
-
-    bias = torch.zeros(kinds + 1)
-    bias[0] = -1.
-    return {"centre": centre, "spread": spread, "in.weight": normal(width, len(centre), 1, 1), "in.bias": torch.zeros(width),
-            "context.weight": 0.3 * normal(width, len(centre), 1, 1), "near.weight": normal(width, width, 3, 3),
-            "near.bias": torch.zeros(width), "out.weight": 0.3 * normal(kinds + 1, width, 1, 1), "out.bias": bias}
+def save(stem: Path, head: Patch, table: dict) -> None:
+    """Write `<stem>.safetensors`, in fp16, and the card `<stem>.json` with what else `table` says."""
+    from json import dumps
+    said = {name: getattr(head, name) for name in ("kinds", "exponent", "temperature", "alarm", "side", "reliability")}
+    with replacing(stem.with_suffix(".safetensors")) as temporary, replacing(stem.with_suffix(".json")) as temporary_card:
+        save_file({name: value.half().contiguous() for name, value in head.network.state_dict().items()}, temporary)
+        temporary_card.write_text(dumps(table | {"head": head.kind} | said, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def load(stem: Path, device: str | torch.device = "cpu") -> Patch:
     """The head in `<stem>.safetensors` with its card `<stem>.json`. UserError where either is damaged."""
     table = card.read(stem)
     try:
-        stages, kinds = tuple(map(str, table["stages"])), tuple(map(str, table["kinds"]))
+        kinds, side = tuple(map(str, table["kinds"])), int(table["side"])
         numbers = {name: float(table[name]) for name in ("exponent", "temperature", "alarm")}
-        side = int(table["side"])
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"the card {stem}.json is damaged: it lacks or garbles {error}.") from None
-    return Patch(card.tensors(stem, NAMES, device), stages, kinds, **numbers, side=side, reliability=card.reliability(stem))
-
-
-def _smooth(x: Tensor, size: int) -> Tensor:
-    return F.avg_pool2d(x, size, 1, size // 2, count_include_pad=False)
+    network = Network(len(kinds))
+    weights = card.tensors(stem, tuple(network.state_dict()), device)
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError:
+        raise UserError(f"the weights {stem}.safetensors are not those of its card; reinstall the package.") from None
+    return Patch(network.to(device), kinds, **numbers, side=side, reliability=card.reliability(stem))

@@ -23,12 +23,15 @@ TEMPLATES = ("a {} painting", "{} painting", "a painting in the {} style")
 
 
 @torch.no_grad()
-def embed(encoder: Encoder, batches: Iterator[torch.Tensor], count: int, what: str) -> np.ndarray:
-    """Normalised embeddings `(n, d)` of batches of images; in bfloat16, which is twice as fast and shifts a cosine by 1e-4."""
+def embed(encoder: Encoder, batches: Iterator[torch.Tensor], count: int, what: str, layers: bool = False) -> np.ndarray:
+    """Normalised embeddings `(n, d)` of batches of images; in bfloat16, which is twice as fast and shifts a cosine by 1e-4.
+
+    With `layers` the encoder's descriptions, whose first columns these are.
+    """
     out = []
     for images in track(batches, description=f"embedding {what}", total=-(-count // BATCH)):
         with torch.autocast(encoder.device.type, torch.bfloat16):
-            out.append(encoder(images).float().cpu())
+            out.append((encoder.describe if layers else encoder)(images).float().cpu())
     return torch.cat(out).numpy()
 
 
@@ -75,15 +78,31 @@ class Paintings:
     @cached_property
     def fitted(self) -> tuple[np.ndarray, np.ndarray]:
         """Embeddings of the guide split, whole and as a damaged view, and the row of the table that each belongs to."""
+        described, rows = self.described
+        return described[:, : self.encoder.dim], rows
+
+    @cached_property
+    def described(self) -> tuple[np.ndarray, np.ndarray]:
+        """The same with what the layers say, as `encoder.describe` gives it."""
         rows = self.rows("guide")
-        return np.concatenate([self._kept("guide", rows, self._batches), self._kept("views", rows, self._views)]), np.concatenate(
-            [rows, rows]
-        )
+        both = [self._kept("guide", rows, self._batches), self._kept("views", rows, self._views)]
+        return np.concatenate(both), np.concatenate([rows, rows])
 
     @cached_property
     def held(self) -> np.ndarray:
         """Embeddings of the test split, whole."""
+        return np.ascontiguousarray(self.told[:, : self.encoder.dim])
+
+    @cached_property
+    def told(self) -> np.ndarray:
+        """Descriptions of the test split."""
         return self._kept("test", self.rows("test"), self._batches)
+
+    @cached_property
+    def choosing(self) -> np.ndarray:
+        """Descriptions of the judge split: what heads may be chosen by, and learn nothing from."""
+        rows = self.rows("judge")
+        return self._kept("judge", rows, self._batches) if len(rows) else np.zeros((0, self.encoder.described), np.float32)
 
     def text(self, groups: Sequence[Sequence[str]], templates: Sequence[str] = TEMPLATES) -> np.ndarray:
         """One normalised prototype `(m, d)` per group of words, over the templates."""
@@ -91,7 +110,10 @@ class Paintings:
         return prototypes(self.encoder, prompts).cpu().numpy()
 
     def _kept(self, name: str, rows: np.ndarray, batches: Callable[[np.ndarray], Iterator[torch.Tensor]]) -> np.ndarray:
-        return kept(self.work, self.encoder, name, len(rows), lambda: embed(self.encoder, batches(rows), len(rows), name))
+        def compute() -> np.ndarray:
+            return embed(self.encoder, batches(rows), len(rows), name, layers=True)
+
+        return kept(self.work, self.encoder, f"layers-{name}", len(rows), compute)
 
     def _batches(self, rows: np.ndarray) -> Iterator[torch.Tensor]:
         for start in range(0, len(rows), BATCH):

@@ -1,6 +1,4 @@
-"""The scene head: logistic regression over genres as catalogues give them, and what follows from it about figures."""
-
-from dataclasses import replace
+"""The scene head, over what the encoder's layers say: genres as catalogues give them, and what follows from them about figures."""
 
 import numpy as np
 import torch
@@ -11,22 +9,15 @@ from probes.judges import GENRES
 from probes.scene import SceneProbe
 from recipes.heads.content import auc
 from recipes.heads.features import Paintings
-from recipes.heads.style import codes, logistic, sentence
-from recipes.metrics import balanced_accuracy, fit_temperature, over_artists, softmax, style_figures
+from recipes.heads.style import calibrated, codes, layered
+from recipes.metrics import balanced_accuracy, over_artists
 
 
 def fit(paintings: Paintings) -> tuple[Linear, dict]:
     """The head, calibrated on half of the test artists, and its figures on the others; `figures` is the reliability of that reading."""
-    features, rows = paintings.fitted
-    labels = codes(paintings.table["genre"], GENRES)[rows]
-    head = logistic(features[labels >= 0], labels[labels >= 0], GENRES)
-    truth, artists = codes(paintings.tested["genre"], head.labels), paintings.tested["artist"]
-    held = torch.from_numpy(paintings.held)
-    logits, known = head.logits(held).numpy(), truth >= 0
-    first, other = known & paintings.half, known & ~paintings.half
-    head = replace(head, temperature=fit_temperature(logits[first], truth[first]))
-    figures = style_figures(softmax(logits[other] / head.temperature), truth[other], artists[other], head.labels)
-    head = replace(head, reliability=sentence(figures, f"{len(head.labels)} genres"))
+    head, logits, shrinkage = layered(paintings, "genre", GENRES)
+    artists, held = paintings.tested["artist"], torch.from_numpy(paintings.told)
+    head, figures = calibrated(paintings, head, logits, codes(paintings.tested["genre"], head.labels), "genres")
 
     genre = paintings.tested["genre"]
     shown, either = genre.isin(FIGURES).to_numpy(), ~genre.isin((*FIGURES, *NO_FIGURES)).to_numpy()
@@ -47,4 +38,4 @@ def fit(paintings: Paintings) -> tuple[Linear, dict]:
         f"balanced accuracy {derived['balanced_accuracy']:.2f} (95 % over artists {low:.2f}-{high:.2f}) against what the catalogued genre "
         f"suggests, on {derived['images']} paintings by {derived['artists']} unseen artists; nobody looked for figures in the paintings"
     )
-    return head, {"metrics": {"genre": figures, "figures": derived}, "figures": said}
+    return head, {"metrics": {"genre": figures, "figures": derived}, "figures": said, "shrinkage": shrinkage}

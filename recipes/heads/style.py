@@ -1,4 +1,6 @@
-"""The style head: logistic regression over the styles that the judges know, balanced, beside the same read by words."""
+"""The style head, over what the encoder's layers say; beside it the same from the embedding alone, and by words."""
+
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -8,8 +10,9 @@ from sklearn.linear_model import LogisticRegression
 from probes.heads.linear import Linear
 from probes.judges import STYLES
 from recipes.captions import ADJECTIVES, noun
+from recipes.heads import discriminant
 from recipes.heads.features import Paintings
-from recipes.metrics import fit_temperature, softmax, style_figures
+from recipes.metrics import balanced_accuracy, fit_temperature, gain_figures, softmax, style_figures
 
 SCALE = 4.0  # of unit embeddings, so that scikit-learn's penalty and tolerance suit them
 
@@ -43,18 +46,45 @@ def sentence(figures: dict, what: str) -> str:
     )
 
 
-def fit(paintings: Paintings) -> tuple[Linear, dict]:
-    """The head, calibrated on half of the test artists, and its figures on the others."""
-    features, rows = paintings.fitted
-    labels, truth = codes(paintings.table["style"], STYLES)[rows], codes(paintings.tested["style"], STYLES)
-    head = logistic(features[labels >= 0], labels[labels >= 0], STYLES)
+def layered(paintings: Paintings, column: str, names: tuple[str, ...]) -> tuple[Linear, np.ndarray, float]:
+    """The head over `names` of a column of the table, its logits of the test split, and how far its covariance was shrunk."""
+    features, rows = paintings.described
+    labels, judged = codes(paintings.table[column], names), paintings.rows("judge")
+    present = tuple(name for place, name in enumerate(names) if (labels[rows] == place).any())
+    labels = codes(paintings.table[column], present)
+    members = np.eye(len(present))[labels] * (labels >= 0)[:, None]
+    weights = discriminant.evened(paintings.table["artist"], members)
+    found, truth = discriminant.fits(features, members[rows], weights[rows]), labels[judged]
+    known = truth >= 0
+    shrinkage, (weight, bias) = discriminant.best(
+        found, paintings.choosing[known], lambda logits: balanced_accuracy(truth[known], logits.argmax(1))
+    )
+    head = Linear(tensor(weight), tensor(bias), present)
+    return head, head.logits(torch.from_numpy(paintings.told)).numpy(), shrinkage
+
+
+def calibrated(paintings: Paintings, head: Linear, logits: np.ndarray, truth: np.ndarray, what: str) -> tuple[Linear, dict]:
+    """The head with the temperature that half of the test artists ask for, and its figures on the others."""
     known, artists = truth >= 0, paintings.tested["artist"]
-    truth = codes(paintings.tested["style"], head.labels) if head.labels != STYLES else truth
-    logits = head.logits(torch.from_numpy(paintings.held)).numpy()
     first, other = known & paintings.half, known & ~paintings.half
     temperature = fit_temperature(logits[first], truth[first])
     figures = style_figures(softmax(logits[other] / temperature), truth[other], artists[other], head.labels)
+    return replace(head, temperature=temperature, reliability=sentence(figures, f"{len(head.labels)} {what}")), figures
+
+
+def fit(paintings: Paintings) -> tuple[Linear, dict]:
+    """The head, calibrated on half of the test artists, and its figures on the others."""
+    head, logits, shrinkage = layered(paintings, "style", STYLES)
+    truth = codes(paintings.tested["style"], head.labels)
+    head, figures = calibrated(paintings, head, logits, truth, "styles")
+    features, rows = paintings.fitted
+    labels = codes(paintings.table["style"], head.labels)[rows]
+    plain = logistic(features[labels >= 0], labels[labels >= 0], head.labels)
+    by_embedding = plain.logits(torch.from_numpy(paintings.held)).numpy()
+    _, embedded = calibrated(paintings, plain, by_embedding, truth, "styles")
+    known, artists = truth >= 0, paintings.tested["artist"]
+    gain = gain_figures(logits[known].argmax(1), by_embedding[known].argmax(1), truth[known], artists[known])
     text = paintings.text([words(style) for style in head.labels])
     by_words = style_figures(softmax(paintings.held[known] @ text.T * 20), truth[known], artists[known], head.labels)
-    head = Linear(head.weight, head.bias, head.labels, temperature, sentence(figures, f"{len(head.labels)} styles"))
-    return head, {"metrics": {"linear": figures, "zero_shot": by_words}}
+    metrics = {"linear": figures, "embedding alone": embedded, "gain over the embedding alone": gain, "zero_shot": by_words}
+    return head, {"metrics": metrics, "shrinkage": shrinkage}
