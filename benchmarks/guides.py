@@ -149,7 +149,7 @@ def main(
     name_style: Annotated[bool, typer.Option(help="Name the style in the prompt too.")] = True,
 ):
     model, pipeline, encoder = pipelines.find("embedded"), pipelines.load("embedded"), encoders.load("embedded")
-    settings = Settings(steps or model.steps, model.guidance_scale, model.size, model.size, "embedded" if model.tiny_decoder else "")
+    settings = Settings.of(model, steps)
     # Pictures and classifiers of other weights lie elsewhere.
     place = work / "guides" / f"{fingerprint(pipeline)[:8]}-{encoder.fingerprint[:8]}"
     bench = Bench(pipeline, settings, briefs(keys.split(","), parse_seeds(seeds), name_style), place, encoder)

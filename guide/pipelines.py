@@ -14,6 +14,7 @@ class Model:
     """A pipeline as configs/models tells it: where it is and what to call it with.
 
     `source`: "embedded", a folder or a hub id; `size`: the side in pixels it was made for; `strength`: the default for guidance;
+    `guidance_rescale`: how far the guided prediction gets the spread of the prompt's own back (arXiv:2305.08891), 0 to 1;
     `tiny_decoder`: hub id of an AutoencoderTiny of the same latents, or its folder in guide/embedded; `gpu_memory`: GiB that it needs in
     half precision with guidance, 0 where that was not measured; `dtype`: precision on a GPU; `gated`: the hub asks for an account that
     accepted its licence.
@@ -29,6 +30,7 @@ class Model:
     revision: str = "main"
     variant: str = ""
     strength: float = 1.
+    guidance_rescale: float = 0.
     tiny_decoder: str = ""
     gpu_memory: float = 0.
     dtype: str = "float16"
@@ -40,6 +42,8 @@ class Model:
             raise ValueError(f"steps must be from 1 to 1000, not {self.steps}")
         if not 0 <= self.guidance_scale <= 100:
             raise ValueError(f"guidance_scale must be from 0 to 100, not {self.guidance_scale:g}")
+        if not 0 <= self.guidance_rescale <= 1:
+            raise ValueError(f"guidance_rescale must be from 0 to 1, not {self.guidance_rescale:g}")
         if self.size < 0 or self.size % 8 or self.size > 8192:
             raise ValueError(f"size must be a multiple of 8 up to 8192 pixels, or 0 for the pipeline's own, not {self.size}")
         if not 0 <= self.strength < float("inf"):

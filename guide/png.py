@@ -21,7 +21,8 @@ SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmic
 XMP_KEYWORD = "XML:com.adobe.xmp"
 NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 A1111_KEYS = {
-    "steps": "Steps", "sampler": "Sampler", "guidance_scale": "CFG scale", "seed": "Seed", "size": "Size", "model": "Model",
+    "steps": "Steps", "sampler": "Sampler", "guidance_scale": "CFG scale", "guidance_rescale": "CFG rescale", "seed": "Seed",
+    "size": "Size", "model": "Model",
     "strategy": "Strategy", "strength": "Strength", "styles": "Styles", "avoid": "Avoid", "period": "Period",
 }  # fmt: skip
 PACKET = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
@@ -70,6 +71,7 @@ def described(
     brief, settings, *, seed: int, variant: str, strategy: str, strength: float, model: str, encoder: str, **costs: float
 ) -> dict:
     """What a picture says of itself: a guide.brief.Brief, the pipeline's settings, seed, strategy; `costs` per picture may follow."""
+    costs |= {"guidance_rescale": settings.guidance_rescale} if getattr(settings, "guidance_rescale", 0) else {}
     return plain({
         "tool": "guide", "prompt": brief.text(), "negative_prompt": brief.negative(), "subject": brief.prompt, "styles": brief.styles,
         "avoid": brief.avoid, "period": brief.period, "scene": brief.scene, "origin": brief.origin, "seed": seed, "variant": variant,

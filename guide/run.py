@@ -36,13 +36,20 @@ Notice = Callable[[str], None]
 class Settings:
     """What a pipeline is called with; `guidance_scale` is the classifier-free one, sizes are pixels, 0 the pipeline's own.
 
-    `tiny` is the model in configs/models whose tiny decoder guidance goes through, or empty.
+    `tiny` is the model in configs/models whose tiny decoder guidance goes through, or empty; `guidance_rescale` as in arXiv:2305.08891.
     """
     steps: int
     guidance_scale: float
     width: int
     height: int
     tiny: str = ""
+    guidance_rescale: float = 0.
+
+    @classmethod
+    def of(cls, model: pipelines.Model, steps: int | None = None) -> "Settings":
+        """The model's own, or other `steps`."""
+        tiny = model.key if model.tiny_decoder else ""
+        return cls(steps or model.steps, model.guidance_scale, model.size, model.size, tiny, model.guidance_rescale)
 
 
 @dataclass(frozen=True)
@@ -83,7 +90,7 @@ class Request:
             raise UserError(f"A guidance scale of {scale:g} cannot be used; choose from 0 to 100.")
         if not 1 <= self.batch <= 256:
             raise UserError(f"{self.batch} pictures at a time cannot be made; choose from 1 to 256.")
-        return Settings(steps, scale, width, height, model.key if model.tiny_decoder else "")
+        return replace(Settings.of(model), steps=steps, guidance_scale=scale, width=width, height=height)
 
     def preset(self, name: str | None = None) -> Strategy:
         """The strategy by name (default: the request's) at the request's strength, or the model's, which "auto" starts from."""
@@ -96,6 +103,8 @@ def sample(pipeline, brief: Brief, seeds: Sequence[int], strategy: Strategy, obj
     """One batch of pictures of one brief, a seed each -> images (n, 3, h, w) in [0, 1] on the CPU, the trace per step, costs."""
     wishes = {"prompt": brief.text(), "negative_prompt": brief.negative() or None, "num_inference_steps": settings.steps,
               "guidance_scale": settings.guidance_scale, "width": settings.width or None, "height": settings.height or None}
+    if settings.guidance_rescale:
+        wishes["guidance_rescale"] = settings.guidance_rescale
     accepted = inspect.signature(pipeline.__call__).parameters
     tiny = _tiny(settings.tiny, str(pipeline.device), pipeline.dtype) if settings.tiny else None
     sampler = Sampler(pipeline, {name: value for name, value in wishes.items() if name in accepted}, objective, tiny, on_step,

@@ -172,7 +172,7 @@ def cost_line(said: dict) -> str:
 def pipeline_card(work: Path, hardware: str) -> str:
     """The card of the pipeline."""
     figures, spread, words = (read(work / f"{name}.json") for name in ("pipeline", "diversity", "words"))
-    stages = [training(work, name, hardware) for name in ("autoencoder", "decoder", "denoiser") if (work / name / "log.json").exists()]
+    stages = [training(work, name, hardware) for name in ("autoencoder", "decoder", "preview", "denoiser") if (work / name / "log.json").exists()]
     coder = of(figures, lambda said: f"on {said['images']} test paintings PSNR {said['psnr']:.1f} dB, MS-SSIM {said['ms_ssim']:.3f}", "autoencoder")
     both = of(spread, lambda said: f"{said['generated']:.1f} generated, {said['real']:.1f} for as many real paintings", "vendi")
     ratio = (

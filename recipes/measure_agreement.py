@@ -64,7 +64,7 @@ def main(
     tested = table.iloc[test]
     labels = tested["style"].map(STYLES.index).to_numpy()
     parts = track(np.array_split(test, -(-len(test) // 128)), description="reading paintings")
-    real = readings((data.centre_crop(data.batch(images, rows), 128) for rows in parts), device)
+    real = readings((data.batch(images, rows) for rows in parts), device)  # whole, as the heads and the baseline are measured
     figures = {
         "real": agreement(real, labels),
         "families": {name: family_figures(said, labels, tested["artist"]) for name, said in real.items()},

@@ -73,7 +73,7 @@ def cost(repeats: int) -> dict[str, float]:
     pipeline, model = pipelines.load("embedded"), pipelines.find("embedded")
     brief = Brief(prompt="still life with lemons and a silver jug", styles=(("baroque", 1.0),))
     objective = aimed(brief, encoders.load("embedded"))
-    settings = Settings(STEPS, model.guidance_scale, model.size, model.size)
+    settings = Settings.of(model, STEPS)
 
     def seconds(name: str) -> float:
         strategy, times = strategies.load(name, strength=model.strength if name != "unguided" else None), []

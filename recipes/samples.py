@@ -5,7 +5,7 @@ A folder there belongs to one set of weights and one setting, so that new weight
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -53,7 +53,8 @@ class Studio:
         self.weights = run.fingerprint(self.pipeline)
         scheduler = self.pipeline.scheduler
         asked = f"{type(scheduler).__name__} {sorted(scheduler.config.items())}"
-        way = f"{self.steps}-steps-guidance-{self.model.guidance_scale:g}-{hashlib.sha256(asked.encode()).hexdigest()[:8]}"
+        guidance = f"{self.model.guidance_scale:g}-{self.model.guidance_rescale:g}"
+        way = f"{self.steps}-steps-guidance-{guidance}-{hashlib.sha256(asked.encode()).hexdigest()[:8]}"
         self.folder = work / "samples" / f"{self.weights[:12]}-{way}"
 
     def paint(self, wishes: Sequence[Wish]) -> np.ndarray:
@@ -79,6 +80,7 @@ class Studio:
             [wish.prompt for wish in wishes],
             num_inference_steps=self.steps,
             guidance_scale=self.model.guidance_scale,
+            guidance_rescale=self.model.guidance_rescale,
             output_type="pt",
             generator=generators([wish.seed for wish in wishes]),
         ).images
@@ -101,7 +103,7 @@ def of_titles(table: pd.DataFrame, most: int, fewest: int) -> list[Wish]:
     """For every style a picture to each of up to `most` test paintings: their titles, or their genre where they have none.
 
     A style with less than `fewest` test paintings gets further seeds of them, marked by `row` -1. Interleaved over the styles, so that a
-    beginning of the list has all of them.
+    beginning of the list has all of them; each has a seed of its own, since pictures of one seed are alike whatever their prompts.
     """
     rng, wishes = np.random.default_rng(0), []
     for style in STYLES:
@@ -111,8 +113,9 @@ def of_titles(table: pd.DataFrame, most: int, fewest: int) -> list[Wish]:
             row = int(rows[index % len(rows)])
             subject = table["title"].iloc[row] or GENRES.get(table["genre"].iloc[row], "")
             told = row if index < len(rows) else -1
-            wishes.append((index, Wish(asked(style, subject), FIRST_SEED + index, style, told)))
-    return [wish for _, wish in sorted(wishes, key=lambda pair: pair[0])]
+            wishes.append((index, Wish(asked(style, subject), 0, style, told)))
+    wishes.sort(key=lambda pair: pair[0])
+    return [replace(wish, seed=FIRST_SEED + place) for place, (_, wish) in enumerate(wishes)]
 
 
 def tensor(images: np.ndarray) -> torch.Tensor:

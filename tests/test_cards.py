@@ -61,6 +61,7 @@ def test_pictures_are_asked_for_by_titles_of_test_paintings():
                           for style in ("baroque", "cubism") for k, split in enumerate(("test", "test", "guide"))])
     wishes = samples.of_titles(table, most=2, fewest=3)
     assert [wish.style for wish in wishes] == ["baroque", "cubism"] * 3
+    assert len({wish.seed for wish in wishes}) == 6
     assert {wish.prompt for wish in wishes if wish.style == "cubism"} == {"cubist painting of lemons", "cubist painting of still life"}
     assert [wish.row for wish in wishes].count(-1) == 2, "the third is another seed of a painting that was used"
     assert len({wish.key for wish in wishes}) == len(wishes)
