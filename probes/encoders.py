@@ -1,7 +1,7 @@
 """CLIP encoders through open_clip: the embedded one, a folder, or a model of a hub. Frozen, but differentiable to the pixels."""
 import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -44,7 +44,9 @@ class Encoder(nn.Module):
         self.mean, self.std = self.mean.to(self.device), self.std.to(self.device)
         self.layered = convolutional(clip.visual)
         with torch.no_grad():
-            self.dim = self.clip.encode_image(torch.zeros(1, 3, *self.size, device=self.device, dtype=self.dtype)).shape[-1]
+            found = self.features(torch.zeros(1, 3, *self.size), layers.SPREAD if self.layered else ())
+        self.dim = found.embeddings.shape[-1]
+        self.described: int = found.described.shape[-1] if self.layered else self.dim  # how many values `describe` gives
 
     @property
     def device(self) -> torch.device:
@@ -81,12 +83,15 @@ class Encoder(nn.Module):
         return super().train(False)
 
     def forward(self, images: Tensor) -> Tensor:
+        return self._in_parts(self._embedded, images)
+
+    def _in_parts(self, look: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
         if not self.per_pass or len(images) <= self.per_pass:
-            return self._embedded(images)
+            return look(images)
         parts = images.split(self.per_pass)
         if not (torch.is_grad_enabled() and images.requires_grad):
-            return torch.cat([self._embedded(part) for part in parts])
-        return torch.cat([_recomputed(self._embedded, part, use_reentrant=False) for part in parts])
+            return torch.cat([look(part) for part in parts])
+        return torch.cat([_recomputed(look, part, use_reentrant=False) for part in parts])
 
     def _embedded(self, images: Tensor) -> Tensor:
         pixels = self.preprocess(image.check(images)).to(self.dtype, memory_format=torch.channels_last)
@@ -102,21 +107,17 @@ class Encoder(nn.Module):
 
         The maps show what `preprocess` leaves of an image: at the encoder's own size, without what its crop cuts off.
         """
+        if not wanted:
+            return Features(self._embedded(images), {})
         with tapped(self.clip.visual, wanted, self.name) as maps:
             embeddings = self._embedded(images)
         return Features(embeddings, maps)
-
-    @functools.cached_property
-    def described(self) -> int:
-        """How many values `describe` gives."""
-        with torch.no_grad():
-            return self.describe(torch.zeros(1, 3, *self.size)).shape[-1]
 
     def describe(self, images: Tensor) -> Tensor:
         """Embeddings and, after them, what `layers` says of the maps of that pass: `(n, described)`; a transformer's embeddings alone."""
         if not self.layered:
             return self(images)
-        return self.features(images, layers.SPREAD).described
+        return self._in_parts(lambda part: self.features(part, layers.SPREAD).described, images)
 
     def cut(self, seen: Tensor, width: int) -> Tensor:
         """Of what `describe` or a plain call gave, what a head for `width` values reads; as it is where that is not to be had from it."""
