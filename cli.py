@@ -64,6 +64,8 @@ Scale = Annotated[float | None, typer.Option("--guidance-scale", help="Classifie
 Encoder = Annotated[str, typer.Option(help="The CLIP that steers: embedded, an open_clip folder, or ViT-B-32:laion2b_s34b_b79k.")]
 Judge = Annotated[str, typer.Option(help="Who gives the verdict; it must not have steered: verdict, dinov2-base, siglip2-base, csd, "
                                          "hpsv2, or a TOML file like those of configs/judges.")]
+Decoder = Annotated[str, typer.Option(help="What guidance looks through: auto (the model's tiny decoder, where it has one), full, or the "
+                                          "file or folder of a tiny decoder.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
 Name = Annotated[bool, typer.Option("--name-style/--no-name-style", help="Name style and period in the prompt, or leave it to guidance.")]
@@ -79,6 +81,7 @@ def generate(prompt: Prompt = "", style: Style = "", avoid: Avoid = None, period
              content: ContentBy = "global", watch: Watched = None, on_drift: Drift = "warn",
              steps: Steps = None, size: Size = "", guidance_scale: Scale = None, encoder: Encoder = "embedded",
              judge: Judge = "verdict", device: Device = "auto", dtype: Dtype = "auto", name_style: Name = True,
+             decoder: Decoder = "auto",
              batch: Annotated[int, typer.Option(help="Pictures made at a time; fewer need less memory.")] = 4,
              out: Annotated[Path | None, typer.Option(help="Folder of the results; the same folder and arguments continue. "
                                                            "Default: outputs/<style>-<time>.")] = None,
@@ -96,7 +99,7 @@ def generate(prompt: Prompt = "", style: Style = "", avoid: Avoid = None, period
     folder = typed(out or _folder(brief.slug()))
     from guide.run import Request, generate
     request = Request(brief, folder, chosen, model, strategy, hard, steps, pixels, guidance_scale, encoder, judge, device, dtype, batch,
-                      goals=asked, watch=tuple(watch or ()), on_drift=on_drift)
+                      decoder=decoder, goals=asked, watch=tuple(watch or ()), on_drift=on_drift)
     _hush()
     with _progress(quiet) as (on_progress, notice), _continuable(folder):
         result = generate(request, on_progress, notice)
@@ -236,7 +239,7 @@ def models() -> None:
     _list(("model", "source", "size", "steps", "guidance", "licence"),
           [(key, m.source, str(m.size), str(m.steps), f"{m.guidance_scale:g}", m.licence) for key, m in known.items()])
     for key, entry in known.items():
-        typer.echo(f"{key}: {entry.about}")
+        typer.echo(f"{key}: {entry.about} Latents: {entry.latents}. Licence read: {entry.read}.")
 
 
 @app.command()

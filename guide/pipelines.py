@@ -17,7 +17,7 @@ class Model:
     `guidance_rescale`: how far the guided prediction gets the spread of the prompt's own back (arXiv:2305.08891), 0 to 1;
     `tiny_decoder`: hub id of an AutoencoderTiny of the same latents, or its folder in guide/embedded; `gpu_memory`: GiB that it needs in
     half precision with guidance, 0 where that was not measured; `dtype`: precision on a GPU; `gated`: the hub asks for an account that
-    accepted its licence.
+    accepted its licence; `read`: where the licence was read, "unverified" where it was not; `latents`: what turns its latents into pixels.
     """
 
     source: str
@@ -35,6 +35,8 @@ class Model:
     gpu_memory: float = 0.
     dtype: str = "float16"
     gated: bool = False
+    read: str = "unverified"
+    latents: str = ""
     key: str = ""
 
     def __post_init__(self):
@@ -93,10 +95,16 @@ def load(name: str = "embedded", device: str = "cpu", dtype=None):
 
 
 def load_tiny(name: str, device: str = "cpu", dtype=None):
-    """The tiny decoder that configs/models names for a model, for `guided(..., tiny=)`; None where it names none."""
+    """The tiny decoder that configs/models names for a model, or that in a folder or file of its own (see `guide.tiny`), for
+    `guided(..., tiny=)`; None where a model has none."""
     import torch
     from diffusers import AutoencoderTiny
 
+    from guide import tiny as files
+
+    path = typed(name)
+    if path.suffix in (".safetensors", ".pth", ".pt") or (path.is_dir() and not (path / "model_index.json").is_file()):
+        return files.load(path, _dtype(dtype or "float32")).to(device, memory_format=torch.channels_last)
     model = find(name)
     if not model.tiny_decoder:
         return None

@@ -36,7 +36,8 @@ Notice = Callable[[str], None]
 class Settings:
     """What a pipeline is called with; `guidance_scale` is the classifier-free one, sizes are pixels, 0 the pipeline's own.
 
-    `tiny` is the model in configs/models whose tiny decoder guidance goes through, or empty; `guidance_rescale` as in arXiv:2305.08891.
+    `tiny`: the model in configs/models, or the file, whose tiny decoder guidance goes through, or empty; `guidance_rescale` as in
+    arXiv:2305.08891; `spare`: a tiny decoder for when memory runs out.
     """
     steps: int
     guidance_scale: float
@@ -44,6 +45,7 @@ class Settings:
     height: int
     tiny: str = ""
     guidance_rescale: float = 0.
+    spare: str = ""
 
     @classmethod
     def of(cls, model: pipelines.Model, steps: int | None = None) -> "Settings":
@@ -57,7 +59,7 @@ class Request:
     """What one run of `guide generate` was asked for. None: the model's own value (configs/models); size is (width, height).
 
     `strength` "auto" is found by the gain of the referee; `watch`: judges and measures that are watched, `on_drift` what follows where
-    one falls while the guide climbs.
+    one falls while the guide climbs; `decoder`: "auto" for the model's tiny one where it has one, "full", or a tiny decoder's file.
     """
     brief: Brief
     out: Path
@@ -74,6 +76,7 @@ class Request:
     dtype: str = "auto"
     batch: int = 4
     command: str = ""
+    decoder: str = "auto"
     goals: Goals = field(default_factory=Goals)
     watch: tuple[str, ...] = ()
     on_drift: str = "warn"
@@ -90,7 +93,9 @@ class Request:
             raise UserError(f"A guidance scale of {scale:g} cannot be used; choose from 0 to 100.")
         if not 1 <= self.batch <= 256:
             raise UserError(f"{self.batch} pictures at a time cannot be made; choose from 1 to 256.")
-        return replace(Settings.of(model), steps=steps, guidance_scale=scale, width=width, height=height)
+        own = Settings.of(model)
+        tiny = {"auto": own.tiny, "full": ""}.get(self.decoder, self.decoder)
+        return replace(own, steps=steps, guidance_scale=scale, width=width, height=height, tiny=tiny, spare="" if tiny else own.tiny)
 
     def preset(self, name: str | None = None) -> Strategy:
         """The strategy by name (default: the request's) at the request's strength, or the model's, which "auto" starts from."""
@@ -101,14 +106,18 @@ class Request:
 def sample(pipeline, brief: Brief, seeds: Sequence[int], strategy: Strategy, objective: Objective | None, settings: Settings,
            on_step: Callable[[], None] = lambda: None, watch: Sequence[Watch] = ()) -> tuple[Tensor, list[dict], dict[str, float]]:
     """One batch of pictures of one brief, a seed each -> images (n, 3, h, w) in [0, 1] on the CPU, the trace per step, costs."""
-    wishes = {"prompt": brief.text(), "negative_prompt": brief.negative() or None, "num_inference_steps": settings.steps,
-              "guidance_scale": settings.guidance_scale, "width": settings.width or None, "height": settings.height or None}
+    accepted = inspect.signature(pipeline.__call__).parameters
+    # Guidance by a second pass, where the model takes no scale as an input (Qwen-Image), needs a negative prompt to happen at all.
+    second = "true_cfg_scale" in accepted and not getattr(getattr(pipeline, "transformer", None), "config", {}).get("guidance_embeds", True)
+    wishes = {"prompt": brief.text(), "negative_prompt": brief.negative() or (" " if second and settings.guidance_scale > 1 else None),
+              "num_inference_steps": settings.steps, "true_cfg_scale" if second else "guidance_scale": settings.guidance_scale,
+              "width": settings.width or None, "height": settings.height or None}
     if settings.guidance_rescale:
         wishes["guidance_rescale"] = settings.guidance_rescale
-    accepted = inspect.signature(pipeline.__call__).parameters
     tiny = _tiny(settings.tiny, str(pipeline.device), pipeline.dtype) if settings.tiny else None
+    spare = partial(_tiny, settings.spare, str(pipeline.device), pipeline.dtype) if settings.spare else None
     sampler = Sampler(pipeline, {name: value for name, value in wishes.items() if name in accepted}, objective, tiny, on_step,
-                      tuple(watch))
+                      tuple(watch), spare)
     return sampler(seeds, strategy)
 
 

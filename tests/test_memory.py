@@ -72,7 +72,8 @@ class Mean(Measure):
 
 
 def test_fewer_crops_at_once_change_nothing(small_encoder):
-    pipeline, objective = sd(), Objective([Term(Mean(small_encoder, "mean", "", (-1., 1.), True, 1.))], Views(count=4))
+    measure = Mean(encoder=small_encoder, name="mean", unit="", range=(-1., 1.), higher_is_better=True, scale=1.)
+    pipeline, objective = sd(), Objective([Term(measure)], Views(count=4))
     expected, _ = steer(pipeline, CleanImage(strength=2.), objective)
     handle = cramp(small_encoder.clip.visual, 2)
     try:

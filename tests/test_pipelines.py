@@ -13,6 +13,9 @@ def test_every_model_is_told_completely(key):
     assert pipelines.find(key) == pipelines.find(model.source) == model
     assert model.about.endswith(".")
     assert model.licence
+    # A licence that nobody here has read says so; what a model's latents are is told of every one.
+    assert model.read
+    assert model.latents
     assert model.steps >= 1
     assert model.guidance_scale >= 0
     assert model.size % 8 == 0
@@ -40,6 +43,13 @@ def test_a_local_folder_is_loaded(tmp_path):
     (tmp_path / "tiny" / "unet" / "config.json").unlink()
     with pytest.raises(UserError, match="cannot be loaded"):
         pipelines.load(str(tmp_path / "tiny"))
+
+
+def test_every_family_of_the_catalogue_has_a_model():
+    sources = {model.source.split("/")[0] for model in pipelines.models().values()}
+    assert {"stable-diffusion-v1-5", "stabilityai", "black-forest-labs", "PixArt-alpha", "Efficient-Large-Model", "Qwen",
+            "Tongyi-MAI"} <= sources
+    assert pipelines.find("Z-Image").guidance_scale == 0
 
 
 def test_bad_names_are_told(tmp_path):

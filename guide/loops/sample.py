@@ -63,6 +63,7 @@ class Sampler:
     tiny: nn.Module | None = None
     on_step: Callable[[], None] = lambda: None
     watch: Sequence[Watch] = ()
+    spare: Callable[[], nn.Module | None] | None = None
 
     def __call__(self, seeds: Sequence[int], strategy: Strategy) -> Made:
         if not isinstance(strategy, Loop):
@@ -85,8 +86,9 @@ class Sampler:
 
     def batch(self, seeds: Sequence[int], strategy: Strategy) -> Made:
         """One run of the pipeline, steered from inside by a strategy that is no loop."""
+        # Notices stand in the trace too.
         with guided(self.pipeline, self.objective, strategy, seeds=seeds, tiny=self.tiny, watch=self.watch,
-                    on_step=lambda row: self.on_step(), on_notice=lambda line: None) as run:  # notices stand in the trace too
+                    on_step=lambda row: self.on_step(), on_notice=lambda line: None, spare=self.spare) as run:
             images = self.pipeline(**self.call(seeds, output_type="pt")).images
         return images.float().clamp(0, 1).cpu(), run.trace, dict(run.calls)
 
