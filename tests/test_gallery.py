@@ -52,7 +52,12 @@ const set = (id, value) => { const node = document.getElementById(id); node[node
   found.trust = document.getElementById("detail").textContent.includes("on unseen artists");
   document.getElementById("detail").dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowRight" }));
   document.getElementById("detail").close();
-  set("maps", true);
+  found.ends = document.querySelectorAll("#ends button").length;
+  document.activeElement.blur();
+  document.dispatchEvent(new KeyboardEvent("keydown", { key: "/" }));
+  found.typed = document.activeElement.id;
+  document.activeElement.blur();
+  document.dispatchEvent(new KeyboardEvent("keydown", { key: "m" }));
   found.maps = getComputedStyle(document.querySelector(".card .map")).display;
   document.getElementById("theme").click();
   found.theme = document.documentElement.dataset.theme;
@@ -208,3 +213,5 @@ def test_in_a_browser(count, tmp_path):
     assert (found["open"], found["focus"], found["maps"]) == (True, "Close", "block")
     assert found["trust"]
     assert found["theme"] == "dark"
+    assert found["ends"] == (12 if count > 12 else 0)
+    assert found["typed"] == "find"

@@ -169,8 +169,8 @@ def _transfer(rows: pd.DataFrame) -> dict | None:
     if not len(both):
         return None
     guide, verdict, groups = both["guide_gain"].to_numpy(), both["verdict_gain"].to_numpy(), clusters(both)
-    _, low, high = ratio(guide, np.ones(len(guide)), groups)
-    if low is None or low <= 0 <= high:
+    _, low, _ = ratio(guide, np.ones(len(guide)), groups)
+    if low is None or low <= 0:
         return {"value": None, "interval": [None, None], "why": "the guide's own gain may be nought"}
     value, *interval = ratio(verdict, guide, groups)
     return {"value": value, "interval": interval, "why": ""}

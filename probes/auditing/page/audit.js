@@ -3,7 +3,9 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const page = (id) => document.getElementById(id);
   const word = (name, row) => (data.words[name] ? data.words[name][row] : "");
-  const STEP = 60, PRINTED = 400, ON_CARD = ["style_probability", "verdict_style_probability", "year", "artifacts", "content"];
+  const OUTCOMES = { kept: "kept", lost: "lost", read: "not judged", error: "not read" };
+  const STEP = 60, PRINTED = 400, CHOICES = ["style_target", "variant", "strategy", "generator", "group"], ENDS = 6;
+  const ON_CARD = ["style_probability", "verdict_style_probability", "year", "artifacts", "content"];
   const all = data.names.map((_, row) => row);
   const haystack = all.map((row) => [data.names[row], word("prompt", row), word("reason", row), word("error", row), word("notes", row)].join("\n").toLowerCase());
   let order = all, drawn = 0, cell = null, open = 0;
@@ -45,11 +47,14 @@
     button.dataset.row = row;
     data.columns.forEach((column, k) => {
       if (!ON_CARD.includes(column.key) || value(k, row) === "") return;
-      const reading = make("span", "", `${column.label.replace("(style)", "")} ${value(k, row)}`);
-      reading.title = `${column.label}: ${column.trust}`;
+      const reading = make("span"), label = make("i", "", column.label.replace("(style)", "")), number = make("b", "", value(k, row));
+      label.title = number.title = `${column.label}: ${column.trust}`;
+      reading.append(label, number);
       readings.append(reading);
     });
-    button.append(shot(row), make("span", "name", data.names[row]), make("span", "why", word("error", row) || word("reason", row)), readings);
+    const picture = shot(row);
+    picture.append(make("span", "mark", OUTCOMES[data.outcome[row]]));
+    button.append(picture, make("span", "name", data.names[row]), make("span", "why", word("error", row) || word("reason", row)), readings);
     item.append(button);
     return item;
   }
@@ -62,10 +67,10 @@
 
   function show() {
     const find = page("find").value.trim().toLowerCase(), outcome = page("outcome").value, sort = page("sort").value;
-    const chosen = ["style_target", "variant", "group"].map((name) => [name, page(name).value]).filter(([, wanted]) => wanted);
+    const chosen = CHOICES.map((name) => [name, page(name).value]).filter(([, wanted]) => wanted);
     order = all.filter((row) =>
       (!find || haystack[row].includes(find)) &&
-      (!outcome || (outcome === "duplicate" ? word("duplicate_of", row) : data.outcome[row] === outcome)) &&
+      (!outcome || (outcome === "duplicate" ? word("duplicate_of", row) || word("reference_match", row) : outcome === "flags" ? word("flags", row) : data.outcome[row] === outcome)) &&
       chosen.every(([name, wanted]) => word(name, row) === wanted) &&
       (!cell || (word("style_target", row) === cell.meant && word("verdict_style", row) === cell.seen)));
     if (sort !== "") {
@@ -86,8 +91,9 @@
     open = (place + order.length) % order.length;
     const row = order[open], box = page("detail"), body = make("div", "body"), table = make("table"), heading = make("h3", "", data.names[row]);
     heading.id = "detail-name";
-    for (const [name, label] of [["style_target", "meant"], ["style_top", "guide sees"], ["verdict_style", "verdict sees"], ["scene", "scene"], ["variant", "variant"],
-      ["group", "group"], ["prompt", "prompt"], ["baseline", "counterpart"], ["duplicate_of", "near-duplicate of"], ["notes", "noted"]]) {
+    for (const [name, label] of [["style_target", "meant"], ["style_top", "guide sees"], ["verdict_style", "verdict sees"], ["scene", "scene"], ["artifact_kind", "damage"], ["artifact_where", "where"], ["variant", "variant"],
+      ["strategy", "strategy"], ["generator", "generator"], ["group", "group"], ["prompt", "prompt"], ["baseline", "counterpart"], ["duplicate_of", "near-duplicate of"],
+      ["reference_match", "repeats the reference"], ["flags", "signs of reward hacking"], ["notes", "noted"]]) {
       if (!word(name, row)) continue;
       const line = table.insertRow(), said = make("td", "", word(name, row));
       said.colSpan = 2;
@@ -114,7 +120,7 @@
     buttons.lastChild.focus();
   }
 
-  for (const name of ["style_target", "variant", "group"]) {
+  for (const name of CHOICES) {
     const values = [...new Set(data.words[name] || [])].filter(Boolean).sort();
     if (values.length < 2) page(name).parentElement.hidden = true;
     values.forEach((text) => page(name).add(new Option(text, text)));
@@ -147,7 +153,32 @@
     const dark = getComputedStyle(document.documentElement).colorScheme === "dark";
     document.documentElement.dataset.theme = dark ? "light" : "dark";
   });
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || /INPUT|SELECT|TEXTAREA/.test(event.target.tagName) || page("detail").open) return;
+    if (event.key === "/") { event.preventDefault(); page("find").focus(); }
+    if (event.key === "m" && page("maps")) page("maps").click();
+  });
   addEventListener("beforeprint", () => draw(PRINTED - drawn));
   new IntersectionObserver((seen) => { if (seen[0].isIntersecting) draw(STEP); }, { rootMargin: "1200px" }).observe(page("end"));
+  // The ends of the verdict's order, of the guide's where there is no verdict.
+  const by = ["verdict_log_odds", "style_log_odds"].map((key) => data.columns.findIndex((column) => column.key === key)).find((k) => k >= 0);
+  const ranked = by === undefined || !data.thumbnails.length ? [] :
+    all.filter((row) => data.numbers[row][by] !== null).sort((a, b) => data.numbers[b][by] - data.numbers[a][by] || a - b);
+  if (ranked.length >= 2 * ENDS) {
+    page("ends").hidden = false;
+    [ranked.slice(0, ENDS), ranked.slice(-ENDS).reverse()].forEach((rows, k) => rows.forEach((row) => {
+      const item = make("li"), button = make("button", data.outcome[row]), said = `${data.names[row]}: ${word("reason", row)}`;
+      button.type = "button";
+      button.title = said;
+      button.setAttribute("aria-label", said);
+      button.append(shot(row));
+      button.addEventListener("click", () => {
+        if (!order.includes(row)) { page("controls").reset(); order = all; }
+        detail(order.indexOf(row));
+      });
+      item.append(button);
+      page("ends").querySelectorAll("ul")[k].append(item);
+    }));
+  }
   show();
 })();

@@ -7,7 +7,7 @@ from math import floor, isfinite, log10
 import numpy as np
 
 WIDTH, HEIGHT = 320, 150
-LEFT, RIGHT, TOP, BOTTOM = 34, 8, 8, 22
+LEFT, RIGHT, TOP, BOTTOM = 38, 10, 10, 24
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,14 @@ class Chart:
 
 
 def histogram(title: str, series: dict[str, Sequence[float]], about: str = "", reliability: str = "",
-              span: tuple[float, float] | None = None, bins: int = 20) -> Chart | None:  # fmt: skip
+              span: tuple[float, float] | None = None, bins: int = 20, least: float = 0.0) -> Chart | None:  # fmt: skip
     """Counts of each series' values side by side in equal bins; None where there is no value."""
     finite = {name: (every := np.asarray(values, float))[np.isfinite(every)] for name, values in series.items()}
     found = {name: kept for name, kept in finite.items() if len(kept)}
     if not found:
         return None
     whole = np.concatenate(list(found.values()))
-    low, high = span or round_span(float(whole.min()), float(whole.max()))
+    low, high = span or round_span(float(whole.min()), float(whole.max()), least)
     step = (high - low) / bins
     places = {name: ((kept - low) / step).astype(int).clip(0, bins - 1) for name, kept in found.items()}
     counts = {name: np.bincount(at, minlength=bins).tolist() for name, at in places.items()}
@@ -72,12 +72,14 @@ def histogram(title: str, series: dict[str, Sequence[float]], about: str = "", r
     return Chart(title, about, ticks, ((TOP, str(most)), (TOP + tall, "0")), tuple(bars), names=tuple(found), reliability=reliability)
 
 
-def scatter(title: str, points: Sequence[tuple[float, float, int, str, str]], about: str = "", reliability: str = "") -> Chart | None:
-    """Points (x, y, row, kind, said) on axes of one scale, with the line where both agree; None where there is none."""
+def scatter(title: str, points: Sequence[tuple[float, float, int, str, str]], about: str = "", reliability: str = "",
+            least: float = 0.0) -> Chart | None:  # fmt: skip
+    """Points (x, y, row, kind, said) on axes of one scale, `least` long or more, with the line of agreement; None without any."""
     kept = [point for point in points if isfinite(point[0]) and isfinite(point[1])]
     if not kept:
         return None
-    low, high = round_span(min(min(point[:2]) for point in kept), max(max(point[:2]) for point in kept))
+    values = [value for point in kept for value in point[:2]]
+    low, high = round_span(min(values), max(values), least)
     width, height = 460, 320
     wide, tall = width - LEFT - 10 - RIGHT, height - TOP - BOTTOM
 
@@ -92,10 +94,11 @@ def scatter(title: str, points: Sequence[tuple[float, float, int, str, str]], ab
     return Chart(title, about, ticks, steps, dots=dots, reliability=reliability, width=width, height=height, line=line)
 
 
-def round_span(low: float, high: float) -> tuple[float, float]:
-    """A span around both ends whose quarters are short numbers."""
-    if high <= low:
-        low, high = low - 0.5 * max(abs(low), 1e-3), high + 0.5 * max(abs(high), 1e-3)
+def round_span(low: float, high: float, least: float = 0.0) -> tuple[float, float]:
+    """A span around both ends, `least` wide or more, whose quarters are short numbers."""
+    least = max(least, 0.0 if high > low else max(abs(low), 1.0 if low == 0 else 1e-3))
+    if high - low < least:
+        low, high = (low + high - least) / 2, (low + high + least) / 2
     unit = 10 ** floor(log10((high - low) / 4))
     for step in (unit, 2 * unit, 2.5 * unit, 5 * unit, 10 * unit, 20 * unit):
         first = floor(low / step) * step

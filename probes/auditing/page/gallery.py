@@ -13,6 +13,7 @@ import numpy as np
 
 from probes.auditing.columns import SHOWN, rated
 from probes.auditing.page import figures
+from probes.auditing.sentences import NO_HEAD
 from probes.plain import plain
 
 if TYPE_CHECKING:
@@ -83,7 +84,8 @@ def page(report: "Report") -> str:
     loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
     environment.filters["percent"] = lambda value: "" if value is None else f"{value:.0%}"
-    sentences = [sentence for sentence in summary.get("sentences", []) if not sentence.startswith("Reliability of ")]
+    tabled = ("Reliability of ", *(f"{name} and " for name in summary.get("ratings", {})))  # the page has tables of them
+    sentences = [sentence for sentence in summary.get("sentences", []) if not sentence.startswith(tabled)]
     lost = frame[frame["error"] != ""]
     unread = list(zip(_names(lost["image"].head(LISTED)), lost["error"].head(LISTED), strict=True))
     drawn = {
@@ -91,7 +93,8 @@ def page(report: "Report") -> str:
         "years": figures.years(rows, names, outcomes, trust),
         "confusion": figures.confusion(summary),
     }
-    counts = {"shown": len(shown), "total": len(frame), "unread": unread, "unlisted": len(lost) - len(unread), "maps": bool(data["maps"])}
+    counts = {"shown": len(shown), "total": len(frame), "unread": unread, "unlisted": len(lost) - len(unread)}
+    counts |= {"maps": bool(data["maps"]), "no_maps": NO_HEAD}
     template = environment.get_template("audit.html")
     return template.render(data=plain(data), summary=summary, sentences=sentences, trust=trust, version=_version(), **drawn, **counts)
 
