@@ -148,8 +148,9 @@ def transfer(inputs: options.Inputs, style: Style = "", reference: options.Refer
              strength: options.Strength = None, engine: options.Engine = "pixels", preserve_color: options.Preserve = False,
              region: options.Region = "", size: options.Side = None, steps: options.Steps = None, seeds: options.Seeds = "0",
              statistics: options.Statistics = "moments", video: options.Video = False, film: options.Film = "",
-             invert: options.Invert = False, model: Model = "embedded", encoder: Encoder = "embedded", judge: Judge = "verdict",
-             device: Device = "auto", dtype: Dtype = "auto", out: options.Out = None, quiet: Quiet = False) -> None:
+             invert: options.Invert = False, guidance: options.Guidance = None, model: Model = "embedded",
+             encoder: Encoder = "embedded", judge: Judge = "verdict", device: Device = "auto", dtype: Dtype = "auto",
+             out: options.Out = None, quiet: Quiet = False) -> None:
     """Repaint photographs in a style or after reference pictures; what they show is held by constraints."""
     from guide.brief import parse_seeds
     from guide.transfer.request import Request, bounds, parse_references, slug
@@ -158,8 +159,8 @@ def transfer(inputs: options.Inputs, style: Style = "", reference: options.Refer
     references, files = parse_references(reference or ()), found(inputs)
     folder = typed(out or _folder(f"transfer-{slug(brief, files)}"))
     request = Request(brief, folder, files, references, bounds(keep, limit), engine, strength, steps, parse_seeds(seeds), size,
-                      preserve_color, str(typed(region)) if region else "", statistics, video, film, model, invert, encoder, judge, device,
-                      dtype)
+                      preserve_color, str(typed(region)) if region else "", statistics, video, film, model, invert, guidance, encoder,
+                      judge, device, dtype)
     from guide.transfer.run import transfer
     _hush()
     with _progress(quiet) as (on_progress, notice), _continuable(folder):
@@ -170,6 +171,28 @@ def transfer(inputs: options.Inputs, style: Style = "", reference: options.Refer
         for line in result.lines():
             typer.echo(line)
     typer.echo(folder if quiet else f"Before and after: {result.sheet}")
+
+
+@app.command()
+def invert(inputs: options.Pictures = None, style: Style = "", period: Period = "",
+           prompt: Annotated[str, typer.Option(help="A phrase.")] = "", probe: options.Probe = "", label: options.Label = "",
+           neuron: options.Neuron = "", head_file: options.HeadFile = None, seeds: options.Noises = "0-3", size: options.Square = None,
+           steps: options.Climb = None, film: options.Film = "", encoder: Encoder = "embedded", judge: Judge = "verdict",
+           device: Device = "auto", out: options.Out = None, quiet: Quiet = False) -> None:
+    """Show what a probe thinks that something looks like; or, given pictures, the smallest change that flips its reading of them."""
+    from guide.brief import parse_seeds
+    from guide.transfer.request import inputs as found
+    brief, files = _brief(prompt, style, None, period, True), found(inputs or ())
+    words = brief.slug() if brief.styles or brief.prompt else probe or neuron.replace(":", "-") or period or "style"
+    folder = typed(out or _folder(f"invert-{words}"))
+    from guide.invert.run import Request, invert
+    request = Request(brief, folder, files, probe, label, neuron, tuple(str(typed(stem)) for stem in head_file or ()), parse_seeds(seeds),
+                      size, steps, film, encoder, judge, device)
+    with _progress(quiet) as (on_progress, notice), _continuable(folder):
+        result = invert(request, on_progress, notice)
+    for line in result.lines if not quiet else ():
+        typer.echo(line)
+    typer.echo(folder if quiet else f"To look at: {result.sheet}")
 
 
 @app.command()

@@ -1,0 +1,1 @@
+"""Photographs repainted: engines, targets, distances, and what comes of a run."""

@@ -54,7 +54,7 @@ class Canvas:
         return Canvas(base, larger)
 
 
-def noise(generators: Sequence[torch.Generator], height: int, width: int, contrast: float = .35) -> Canvas:
+def noise(generators: Sequence[torch.Generator], height: int, width: int, contrast: float = .2) -> Canvas:
     """A canvas of one generator per picture: soft coloured clouds on grey, from which inversion starts."""
     canvas = Canvas(torch.full((len(generators), 3, height, width), .5))
     drawn = torch.stack([torch.randn(canvas.coefficients.shape[1:], generator=generator) for generator in generators])

@@ -42,7 +42,7 @@ class Pixels:
 
     def notes(self) -> list[str]:
         """What this run cannot do as well as asked."""
-        if self.request.references or not self.request.brief.styles or self._target(self.first, 0):
+        if self.request.references or not self.request.brief.styles or self.target(self.first, 0):
             return []
         names = ", ".join(key for key, _ in self.request.brief.styles)
         return [f"No paintings stand for {names} with the encoder {self.encoder.name}: it goes by words alone, which say little about "
@@ -53,7 +53,7 @@ class Pixels:
             return photo.pixels.cpu(), [], {}
         pixels, request = photo.pixels, self.request
         # Frames of one scene share what they are compared with, or they would flicker with it.
-        target = self._target(self.first if request.video else pixels, seed)
+        target = self.target(self.first if request.video else pixels, seed)
         names = tuple(name for name, _ in request.keep)
         kept = content.distances(self.encoder, pixels, names)
         constraints = {name: Constraint(kept[name], bound, "at most") for name, bound in request.keep}
@@ -69,7 +69,7 @@ class Pixels:
         own = colour.palette(pixels, mask)
         return colour.mapped(pixels, own, own.toward(target.palette, min(self.strength, 1.)))
 
-    def _target(self, pixels: Tensor, seed: int) -> Target | None:
+    def target(self, pixels: Tensor, seed: int) -> Target | None:
         """Of the references, of the styles, or of both at even weights."""
         request = self.request
         found = []

@@ -42,6 +42,7 @@ class Request:
     film: str = ""
     model: str = "embedded"
     invert: bool = False
+    guidance: float | None = None
     encoder: str = "embedded"
     judge: str = "verdict"
     device: str = "auto"
@@ -53,6 +54,8 @@ class Request:
             raise UserError("Nothing is asked for; name a --style, a --reference picture, a --period or a --prompt.")
         if self.strength is not None and not 0 <= self.strength <= 2:
             raise UserError(f"A strength of {self.strength:g} cannot be used; choose from 0 (the photograph) over 1 to 2 (exaggerated).")
+        if self.guidance is not None and not 0 <= self.guidance <= 10_000:
+            raise UserError(f"A guidance of {self.guidance:g} cannot be used; choose 0 (plain image to image) or more.")
         if self.steps is not None and not 1 <= self.steps <= 5000:
             raise UserError(f"{self.steps} steps cannot be taken; choose from 1 to 5000.")
         if self.size is not None and not 32 <= self.size <= LARGEST:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from guide import png, record
+from guide import pipelines, png, record
 from guide.run import _writable
 from guide.transfer import film
 from guide.transfer.outcome import Result, outcome, picture
@@ -19,7 +19,6 @@ from probes.errors import UserError
 
 Progress = Callable[[str, int, int], None]
 Notice = Callable[[str], None]
-STEPS = 120
 FREE = record.FREE | {"inputs", "film"}
 
 
@@ -99,7 +98,7 @@ def _engine(request: Request, encoder: Encoder, photos: dict[str, Opened], devic
     """The engine that repaints, and the weights it has beside the encoder's."""
     if request.engine == "diffusion":
         from guide.transfer.diffusion import Diffusion
-        engine = Diffusion.of(request, encoder, device)
+        engine = Diffusion.of(request, encoder, list(photos.values()), device)
         return engine, engine.weights
     from guide.transfer.pixels import Pixels
     return Pixels.of(request, encoder, list(photos.values())), {}
@@ -121,7 +120,7 @@ def opened(path: str, request: Request, device: str) -> Opened:
     """The photograph at the size asked for, with notes on what that changed. UserError where it is none, or too small to be read."""
     pixels, notes = image.load(path), []
     height, width = pixels.shape[-2:]
-    longer = request.size or min(max(height, width), SIDE)
+    longer = request.size or min(max(height, width), _made_for(request))
     if longer != max(height, width):
         share = longer / max(height, width)
         size = max(round(height * share), 1), max(round(width * share), 1)
@@ -133,6 +132,11 @@ def opened(path: str, request: Request, device: str) -> Opened:
     mask = _mask(request.region, tuple(pixels.shape[-2:])) if request.region else None
     return Opened(path, pixels.to(device), sha256(Path(path).read_bytes()).hexdigest(), None if mask is None else mask.to(device),
                   tuple(notes))
+
+
+def _made_for(request: Request) -> int:
+    """Pixels of the longer side where none are asked for: those a diffusion model was made for."""
+    return (pipelines.find(request.model).size or SIDE) if request.engine == "diffusion" else SIDE
 
 
 def _mask(path: str, size: tuple[int, int]) -> Tensor:

@@ -1,0 +1,1 @@
+"""What a probe thinks that something looks like, and how little it takes to change its mind."""
