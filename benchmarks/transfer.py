@@ -45,7 +45,7 @@ CONTENTS = {
     "gravel": ("gravel.png", 0, 0, .7), "bricks": ("brick.png", 0, 0, .7),
 }  # fmt: skip
 STYLES = ("ukiyo-e", "pointillism", "cubism", "post-impressionism", "baroque", "rococo", "impressionism", "fauvism")
-QUICK = ("astronaut.png", "cat", "coffee", "motorcycle"), STYLES[:4]
+QUICK = ("astronaut", "cat", "coffee", "motorcycle"), STYLES[:4]
 BOUNDS = (.1, .2, .3)
 STEPS = 80
 BASELINES = ("colour statistics", "moment matching", "image to image .4", "image to image .6")

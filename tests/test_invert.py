@@ -33,7 +33,7 @@ def run(*arguments):
 class Flat:
     """A linear encoder: its embedding is the mean of each colour, so that the nearest change is known in closed form."""
 
-    device = torch.device("cpu")
+    device, dim = torch.device("cpu"), 3
 
     def __call__(self, images):
         return images.mean((2, 3))
@@ -66,8 +66,8 @@ def test_a_flip_can_be_read_and_measured_again_from_its_files(embedded_encoder, 
     assert float((after.double() - before.double()).norm()) == pytest.approx(row["l2_norm"], rel=1e-4)
     head = StyleProbe(embedded_encoder).head
     with torch.no_grad():
-        assert head.labels[int(head.logits(embedded_encoder(before)).argmax())] == row["was"] != "ukiyo-e"
-        assert head.labels[int(head.logits(embedded_encoder(after)).argmax())] == row["became"] == "ukiyo-e"
+        assert head.labels[int(head.logits(embedded_encoder.describe(before)).argmax())] == row["was"] != "ukiyo-e"
+        assert head.labels[int(head.logits(embedded_encoder.describe(after)).argmax())] == row["became"] == "ukiyo-e"
     assert row["grey_levels"] < 4
 
 

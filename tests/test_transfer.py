@@ -126,6 +126,16 @@ def test_descent_nears_the_brushwork_and_keeps_what_is_to_be_kept(embedded_encod
     assert [row["step"] for row in trace] == list(range(25))
 
 
+def test_descent_goes_from_coarse_to_fine_under_a_constraint(embedded_encoder, photo):
+    large = image.resize(photo, (144, 192)).clamp(0, 1)
+    kept = content.distances(embedded_encoder, large, ("structure", "self-similarity", "content", "ms-ssim"))
+    aim = Aim(embedded_encoder, of_styles(embedded_encoder, (("cubism", 1.),), large),
+              constraints={name: Constraint(one, .3, "at most") for name, one in kept.items()})
+    painted, trace = paint(large, large, aim, torch.Generator().manual_seed(0), Pace(6, coarsest=32))
+    assert painted.shape == large.shape
+    assert list(dict.fromkeys(row["size"] for row in trace)) == ["48x36", "96x72", "192x144"]
+
+
 def test_references_of_the_photograph_itself_leave_nothing_to_do(embedded_encoder, photo):
     target = of_references(embedded_encoder, [photo], [1.], photo, False, ["itself"])
     found = statistics.measured(embedded_encoder, photo, list(statistics.STAGES))

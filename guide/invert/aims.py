@@ -13,9 +13,10 @@ from probes.config import offer
 from probes.encoders import Encoder
 from probes.errors import UserError
 from probes.heads import card
+from probes.heads.head import width
 from probes.objective import Objective, Term, Values
 from probes.period import PeriodProbe
-from probes.probe import Measure
+from probes.probe import Measure, stages_of
 from probes.style import StyleProbe
 from probes.views import Views
 
@@ -112,10 +113,10 @@ def _label(encoder: Encoder, probe: str, label: str, stems: Sequence[Path]) -> W
         raise UserError(f"the probe {probe} has no head over embeddings to invert; choose another.")
     if not label and not hasattr(head, "expected"):
         raise UserError(f"The probe {probe} tells several labels apart; choose one by --label{offer(list(head.labels), complete=True)}.")
-    found = explain.target(probe, head, torch.zeros(1, encoder.dim, device=encoder.device), label)
+    found = explain.target(probe, head, torch.zeros(1, width(head), device=encoder.device), label)
     scale = 20. if hasattr(head, "expected") else 1.
-    return _of(Reading(encoder=encoder, name=probe, unit=found.unit, read=found.score, scale=scale, reliability=found.reliability),
-               found.label)
+    return _of(Reading(encoder=encoder, name=probe, unit=found.unit, read=found.score, scale=scale, reliability=found.reliability,
+                       stages=stages_of(encoder, head)), found.label)
 
 
 def _neuron(encoder: Encoder, text: str) -> Wish:

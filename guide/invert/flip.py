@@ -13,6 +13,7 @@ from torch import Tensor
 from probes.encoders import Encoder
 from probes.errors import UserError
 from probes.heads.head import Head
+from probes.probe import stages_of
 
 GAMMA = .05  # by what share the norm changes in a step
 NOISES = 20  # random changes of the same norm, beside the one that was sought
@@ -55,10 +56,11 @@ def margins(logits: Tensor, own: int, wanted: int | None) -> Tensor:
 def flip(encoder: Encoder, head: Head, picture: Tensor, wanted: str = "", steps: int = 100, seed: int = 0) -> Flip:
     """Of one picture `(1, 3, h, w)` in its own pixels. `wanted`: the label it is to read as; any other than its own if empty."""
     before = rounded(picture).to(encoder.device)
+    look = encoder.describe if stages_of(encoder, head) else encoder
     if wanted and wanted not in head.labels:
         raise UserError(f"the head has no label {wanted!r}; it has {', '.join(head.labels)}.")
     with torch.no_grad():
-        logits = head.logits(encoder(before))
+        logits = head.logits(look(before))
     own = int(logits[0].argmax())
     target = head.labels.index(wanted) if wanted else None
     if target == own:
@@ -67,7 +69,7 @@ def flip(encoder: Encoder, head: Head, picture: Tensor, wanted: str = "", steps:
     for index in range(steps):
         seen = (before + change).clamp(0, 1).detach().requires_grad_()
         with torch.inference_mode(False), torch.enable_grad():
-            margin = margins(head.logits(encoder(seen)), own, target)
+            margin = margins(head.logits(look(seen)), own, target)
             (gradient,) = torch.autograd.grad(margin.sum(), seen)
         done = bool(margin.detach() > 0)
         length = float((seen.detach() - before).norm())
@@ -82,10 +84,10 @@ def flip(encoder: Encoder, head: Head, picture: Tensor, wanted: str = "", steps:
     if best is None:
         return Flip(before.cpu(), before.cpu(), head.labels[own], "", float("nan"), False, 0.)
     with torch.no_grad():
-        logits = head.logits(encoder(best))
+        logits = head.logits(look(best))
         noise = torch.randn((NOISES, *before.shape[1:]), generator=torch.Generator().manual_seed(seed)).to(before)
         noise = noise / noise.flatten(1).norm(dim=1)[:, None, None, None] * (best - before).norm()
-        random = (margins(head.logits(encoder((before + noise).clamp(0, 1))), own, target) > 0).float().mean()
+        random = (margins(head.logits(look((before + noise).clamp(0, 1))), own, target) > 0).float().mean()
     became, margin = head.labels[int(logits[0].argmax())], float(margins(logits, own, target)[0])
     return Flip(before.cpu(), best.cpu(), head.labels[own], became, margin, True, float(random))
 

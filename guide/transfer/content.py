@@ -1,6 +1,7 @@
 """How far a picture is from the photograph it was made of, each distance under its own name, for constraints and reports alike."""
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -70,17 +71,29 @@ def middle(encoder: Encoder) -> tuple[str, ...]:
     return tuple(dict.fromkeys(blocks[max(0, round(len(blocks) * share) - 1)] for share in (.5, .75)))
 
 
+def at_size(photo: Tensor, read: Callable[[Tensor], Any]) -> Callable[[Tensor], Any]:
+    """What `read` gives of the photograph at the size of the images it is compared with, once for each size: descent begins small."""
+    known = {}
+
+    @torch.no_grad()
+    def own(images: Tensor) -> Any:
+        size = tuple(images.shape[-2:])
+        if size not in known:
+            known[size] = read(image.resize(photo, size, "bilinear").clamp(0, 1))
+        return known[size]
+    return own
+
+
 def _maps(encoder: Encoder, images: Tensor) -> list[Tensor]:
     return list(encoder.maps(images, middle(encoder), native=convolutional(encoder.clip.visual)).values())
 
 
 def structure(encoder: Encoder, photo: Tensor) -> Callable[[Tensor], Tensor]:
     """Mean over places and stages of 1 - cosine to the photograph's map at the same place."""
-    with torch.no_grad():
-        own = _maps(encoder, photo)
+    own = at_size(photo, lambda pixels: _maps(encoder, pixels))
 
     def measure(images: Tensor) -> Tensor:
-        apart = [1 - F.cosine_similarity(found, kept, dim=1) for found, kept in zip(_maps(encoder, images), own, strict=True)]
+        apart = [1 - F.cosine_similarity(found, kept, dim=1) for found, kept in zip(_maps(encoder, images), own(images), strict=True)]
         return torch.stack([one.flatten(1).mean(1) for one in apart]).mean(0)
     return measure
 
@@ -95,9 +108,8 @@ def self_similarity(encoder: Encoder, photo: Tensor) -> Callable[[Tensor], Tenso
             held = F.adaptive_avg_pool2d(held, [min(side, 16) for side in held.shape[-2:]])
         places = F.normalize(held.flatten(2), dim=1)
         return places.transpose(1, 2) @ places
-    with torch.no_grad():
-        own = matrix(photo)
-    return lambda images: (matrix(images) - own).abs().mean((1, 2)) / 2
+    own = at_size(photo, matrix)
+    return lambda images: (matrix(images) - own(images)).abs().mean((1, 2)) / 2
 
 
 def content(encoder: Encoder, photo: Tensor) -> Callable[[Tensor], Tensor]:
@@ -109,22 +121,22 @@ def content(encoder: Encoder, photo: Tensor) -> Callable[[Tensor], Tensor]:
 
 def ms_ssim(encoder: Encoder, photo: Tensor) -> Callable[[Tensor], Tensor]:
     """Needs no network."""
-    return lambda images: 1 - distance.ms_ssim(images, photo.expand_as(images))
+    own = at_size(photo, lambda pixels: pixels)
+    return lambda images: 1 - distance.ms_ssim(images, own(images).expand_as(images))
 
 
 def lpips(encoder: Encoder, photo: Tensor) -> Callable[[Tensor], Tensor]:
     """Only with its real trunk: a random one would be no perceptual distance."""
-    network = distance.lpips(str(photo.device))
-    return lambda images: network(images, photo.expand_as(images))
+    network, own = distance.lpips(str(photo.device)), at_size(photo, lambda pixels: pixels)
+    return lambda images: network(images, own(images).expand_as(images))
 
 
 def artifacts(encoder: Encoder, photo: Tensor) -> Callable[[Tensor], Tensor]:
     """Less the photograph's own severity: grain and compression that it came with are no damage done here."""
     from probes.artifacts import ArtifactProbe
     measure = ArtifactProbe(encoder).aim()
-    with torch.no_grad():
-        own = measure(photo)
-    return lambda images: (measure(images) - own).clamp_min(0)
+    own = at_size(photo, measure)
+    return lambda images: (measure(images) - own(images)).clamp_min(0)
 
 
 BUILDERS = {"structure": structure, "self-similarity": self_similarity, "content": content, "ms-ssim": ms_ssim, "lpips": lpips,
