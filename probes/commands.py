@@ -47,6 +47,7 @@ def read(images: Annotated[list[str], typer.Argument(help="Pictures, folders or 
          as_json: Annotated[bool, typer.Option("--json", help="One JSON object a picture and line, with every number.")] = False,
          cache: Cache = False) -> None:
     """Say what every probe sees in pictures, and how far it can be trusted."""
+    from probes.domain import FARTHEST
     from probes.embeddings import default_cache
     from probes.image import find
     from probes.overview import readings, words
@@ -64,6 +65,10 @@ def read(images: Annotated[list[str], typer.Argument(help="Pictures, folders or 
         for name, values in row["probes"].items():
             trust[name] = values["reliability"]
             typer.echo(f"  {name:8} {words(values, top)}")
+        if "domain_percentile" in row:
+            far = row["domain_percentile"]
+            warned = ": out of its domain, trust no reading" if far >= FARTHEST else ""
+            typer.echo(f"  {'domain':8} {far:.0f} % of real paintings lie nearer to those the heads learned from{warned}")
     if trust:
         typer.echo("How far to trust them:")
     for name, said in trust.items():

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from probes import image
+from probes import domain, image
 from probes.embeddings import embed
 from probes.errors import UserError
 from probes.heads import card
@@ -84,24 +84,27 @@ def listed(encoder: Encoder, stems: Sequence[Path | str] = ()) -> list[Available
 def readings(files: Sequence[Path | str], encoder: Encoder, stems: Sequence[Path | str] = (), cache: Path | None = None) -> Iterator[dict]:
     """One row per picture, in order: `image`, and `probes` by name, or the `error` for which it could not be read.
 
+    `domain_percentile`: the percentage of real paintings, unknown to the encoder, that lie nearer to what its heads learned from.
     A probe's row has its numbers under their names, probabilities by label, and its `reliability`.
     """
     known = {name: probe for name, probe in available(encoder, stems).items() if not _head(probe)[1]}
-    trust = {name: _trust(probe) for name, probe in known.items()}
+    trust, near = {name: _trust(probe) for name, probe in known.items()}, domain.shipped(encoder)
     for start in range(0, len(files), CHUNK):
         part = files[start:start + CHUNK]
         seen = embed(part, encoder, cache=cache, layers=True)
-        place, said = {int(row): k for k, row in enumerate(seen.rows)}, {}
+        place, said, far = {int(row): k for k, row in enumerate(seen.rows)}, {}, None
         if place:
             with torch.no_grad():
                 features = torch.from_numpy(seen.features).to(encoder.device)
                 said = {name: values for name, probe in known.items() if (values := probe.read(features))}
+                far = near.percentile(encoder.cut(features, len(near.mean))) if near else None
         for row, file in enumerate(part):
             one = {"image": printable(Path(file))}
             if row not in place:
                 yield one | {"error": seen.errors[row]}
                 continue
             found = {name: _plain(values, place[row]) for name, values in said.items()} | _looked(known, file, encoder)
+            one |= {"domain_percentile": float(far[place[row]])} if far is not None else {}
             yield one | {"probes": {name: values | {"reliability": trust[name]} for name, values in found.items()}}
 
 

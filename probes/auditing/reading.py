@@ -27,7 +27,6 @@ from probes.scene import SceneProbe
 from probes.style import StyleProbe
 
 MOST_AIMS = 4096  # intentions whose measures are kept: a million prompts would fill the memory
-FARTHEST = 99  # percent of real paintings that lie nearer to those the heads learned from: beyond, a reading is out of its domain
 HEADS = ("style", "period", "content", "scene", "origin", "artifacts", "domain")
 SCHEMA = 2  # of the rows: raise it when a reading changes its meaning
 
@@ -53,8 +52,7 @@ class Reading:
         self.encoder, self.judge, self.thumbnails = encoder, judge, thumbnails
         self.style, self.period, self.content = StyleProbe(encoder), PeriodProbe(encoder), ContentProbe(encoder)
         self.scene, self.origin, self.artifacts = SceneProbe(encoder), OriginProbe(encoder), damage.load(encoder)
-        shipped = card.shipped("domain", encoder)
-        self.domain = domain.load(shipped, encoder.device) if shipped else None
+        self.domain = domain.shipped(encoder)
         self.aims: dict[Intention, tuple[Measure | None, ...]] = {}
         self.salt = "\0".join((encoder.fingerprint, judge.identity if judge else "", _heads(encoder)))
 
@@ -153,8 +151,8 @@ class Reading:
         found |= {name: scenes[name].tolist() for name in ("figures", "indoor") if name in scenes}
         found["made_by_model"] = origins["made_by_model"].tolist()
         if self.domain:
-            found["domain_percentile"] = self.domain.percentile(self.encoder.cut(seen, self.encoder.dim)).tolist()
-            found["out_of_domain"] = [percentile > FARTHEST for percentile in found["domain_percentile"]]
+            found["domain_percentile"] = self.domain.percentile(self.encoder.cut(seen, len(self.domain.mean))).tolist()
+            found["out_of_domain"] = [percentile >= domain.FARTHEST for percentile in found["domain_percentile"]]
         return found
 
     def _asked(self, intention: Intention, at: list[int], seen: Tensor, styles: Tensor, opinion: Opinion | None) -> list[dict]:

@@ -16,16 +16,17 @@ import typer
 from diffusers import AutoencoderTiny
 
 from guide import pipelines
+from probes import domain as near
 from probes import encoders
 from probes.atomic import write_text
 from probes.config import offer
 from probes.errors import UserError
 from probes.heads import card
 from recipes import data, options
-from recipes.heads import content, origin, period, pictures, scene, style
+from recipes.heads import content, domain, origin, period, pictures, scene, style
 from recipes.heads.features import Paintings
 
-HEADS = ("style", "period", "content", "scene", "origin")
+HEADS = ("style", "period", "content", "scene", "origin", "domain")
 PEOPLE = "person,people,human,real,authentic,replica,other-impressionist"
 
 
@@ -33,7 +34,7 @@ def main(
     folder: options.Data,
     work: options.Work = Path("work"),
     device: options.Device = "auto",
-    only: Annotated[str, typer.Option(help="Some of style, period, content, scene, origin.")] = ",".join(HEADS),
+    only: Annotated[str, typer.Option(help="Some of style, period, content, scene, origin, domain.")] = ",".join(HEADS),
     encoder: Annotated[str, typer.Option(help="embedded, or a folder in open_clip's format. Default: the one below --work.")] = "",
     made: Annotated[Path | None, typer.Option(help="Pictures by label (class folders or a table) for origin.", exists=True)] = None,
     people: Annotated[str, typer.Option(help="Labels of --made that are people's; the others are generators.")] = PEOPLE,
@@ -53,6 +54,9 @@ def main(
         if name == "content":
             said = {"encoder": reader.fingerprint, **content.measure(paintings)}
             write_text(stem.with_suffix(".json"), json.dumps(said, indent=1) + "\n")
+        elif name == "domain":
+            found, said = domain.fit(paintings)
+            near.save(stem, found, {"encoder": reader.fingerprint, **said})
         else:
             head, said = fits[name](paintings)
             card.save(stem, head, {"encoder": reader.fingerprint, **said})
