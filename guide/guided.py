@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from guide import noise, offloading, prediction, replay
+from guide import noise, offloading, prediction, replay, responses
 from guide.attaching import frozen, standing_in
 from guide.combination import combination
 from guide.decoding import Decoder, grid_of
@@ -195,7 +195,8 @@ class _Guidance:
         if self.strategy.strength:
             self.strategy.window(self.count)
             self.generators = view_generators(self.seeds if self.seeds is not None else seeds_of(x))
-            self.noise_levels, self.responses = prediction.noise_levels(self.scheduler), prediction.responses(self.scheduler)
+            self.noise_levels, self.responses = prediction.noise_levels(self.scheduler), responses.responses(
+                self.scheduler, self.first, self.call.arguments)
 
     def _noise(self, t) -> dict[str, float | None]:
         if prediction.family(self.scheduler) is None:
@@ -298,7 +299,8 @@ class _Guidance:
         generators = _listed(call.arguments.get("generator"))
         states = [generator.get_state() for generator in generators]
         try:
-            return noise.scale(self.scheduler, step)
+            with noise.unnoticed(x.device):
+                return noise.scale(self.scheduler, step)
         finally:
             for generator, state in zip(generators, states, strict=True):
                 generator.set_state(state)

@@ -52,6 +52,11 @@ def shaped(scheduler, shape: Callable[[Tensor], Tensor]) -> Iterator[list[Tensor
             names[DRAW] = original
 
 
+def unnoticed(device: torch.device):
+    """Inside, draws without a generator do not move torch's own random state, which a pipeline may count on."""
+    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+
+
 def scale(scheduler, step: Callable[[Any], Tensor]) -> float:
     """How far a unit of the scheduler's noise moves x_{t-1} in this step: its sigma_t, 0 where it draws none.
 

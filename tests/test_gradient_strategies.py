@@ -1,15 +1,17 @@
 """Every strategy that steers by a gradient: it lowers the loss, image k is its own, and methods that contain each other agree."""
+import functools
 import math
 
 import pytest
 import torch
 from diffusers.utils.torch_utils import randn_tensor
 from tiny_families import FAMILIES, built
-from tiny_pipelines import Warmth, call, sd
+from tiny_pipelines import Values, Warmth, call, sd
 
 from guide import noise
 from guide.guided import guided
 from guide.strategies import DPS, DSG, MPGD, NTRK, TFG, CleanImage, FreeDoM, Universal, load, presets
+from guide.strategies.gradient import share_of_clean
 from guide.strategies.noise_shaping import turned, whitened
 from probes.errors import UserError
 
@@ -92,32 +94,172 @@ def test_families_of_pipelines_are_steered(family, strategy):
     (DPS(strength=2., samples=3), TFG(strength=2., rho=1., mu=0., samples=3)),
     (MPGD(strength=2.), TFG(strength=2., rho=0., mu=1.)),
     (FreeDoM(strength=2., recurrence=2, travel_from=0., travel_to=1.), TFG(strength=2., rho=1., mu=0., recurrence=2)),
-], ids=["DPS", "LGD-MC", "MPGD", "FreeDoM"])
-def test_methods_are_settings_of_tfg(method, setting):
-    assert torch.equal(*(run(sd(), strategy, (1, 2), objective=Warmth())[0] for strategy in (method, setting)))
+    (Universal(strength=2., forward=.5, backward=2), TFG(strength=2., rho=.5, mu=.5, iterations=2, consistent=True)),
+    (Universal(strength=2., forward=1., backward=0, recurrence=2), TFG(strength=2., rho=1., mu=0., recurrence=2, consistent=True)),
+    (Universal(strength=2., forward=0., backward=3), TFG(strength=2., rho=0., mu=1., iterations=3, consistent=True)),
+], ids=["DPS", "LGD-MC", "MPGD", "FreeDoM", "universal", "universal forward", "universal backward"])
+@pytest.mark.parametrize("schedule", ["DDIMScheduler", "EulerDiscreteScheduler"])
+def test_methods_are_settings_of_tfg(method, setting, schedule):
+    one, other = (run(sd(schedule=schedule), strategy, (1, 2), objective=Warmth())[0] for strategy in (method, setting))
+    assert torch.equal(one, other)
 
 
-@pytest.mark.parametrize("steps", [10, 50])
-@pytest.mark.parametrize("schedule", ["DDIMScheduler", "EulerDiscreteScheduler", "DPMSolverMultistepScheduler"])
-@pytest.mark.parametrize("strategy", [CleanImage(), MPGD(), DPS(), Universal()], ids=lambda strategy: type(strategy).__name__)
-def test_strength_means_the_same_displacement(strategy, schedule, steps):
-    """What the scheduler returns, against what it would have returned: summed over the run, .2 x that of classifier-free guidance."""
-    pipeline, sums = sd(schedule=schedule), [0., 0.]
-    guided_step = type(strategy).steer
+DPM = "DPMSolverMultistepScheduler"
+SAMPLERS = {  # and those of the same family that add noise, for strategies that shape it
+    "DDIM": ({"schedule": "DDIMScheduler"}, {"schedule": "DDIMScheduler"}),
+    "Euler": ({"schedule": "EulerDiscreteScheduler"}, {"schedule": "EulerAncestralDiscreteScheduler"}),
+    "DPM++": ({"schedule": DPM}, {"schedule": DPM, "algorithm_type": "sde-dpmsolver++"}),
+}
+
+
+def displacement(key: str, sampler: str, steps: int, **arguments) -> tuple[float, float, float]:
+    """Summed over a run at strength 1, at the scheduler: RMS change of x_{t-1} by guidance and by classifier-free guidance; and the RMS of
+    the last clean estimate. From the same x_t, with the same noise and history. Steps are taken once: a repeated one begins elsewhere."""
+    preset, once = presets()[key], {"recurrence": 1} if key in ("freedom", "universal", "tfg") else {}
+    pipeline = sd(**SAMPLERS[sampler][preset.stochastic])
+    arguments |= {"eta": 1.} if preset.stochastic and sampler == "DDIM" else {}
+    strategy, seen, sums = load(key, **once), [], [0., 0.]
 
     class Spied(type(strategy)):
-        def steer(self, step, due):
-            outcome = guided_step(self, step, due)
-            moved = torch.zeros(1)
-            if outcome.clean is not None:
-                moved = outcome.clean * (step.after[0] if self.move == "fixed noise" else step.responses[step.index])
-            moved = moved + (0 if outcome.mean is None else outcome.mean)
-            sums[0] += float(moved.square().mean().sqrt())
-            sums[1] += float(step.responses[step.index] * step.correction().square().mean().sqrt())
-            return outcome
+        def __call__(self, step, carried):
+            seen.append(step)
+            return super().__call__(step, carried)
 
-    run(pipeline, Spied(**strategy.settings()), steps=steps)
-    assert sums[0] / sums[1] == pytest.approx(.2, rel=.15)
+    with guided(pipeline, SHARP, Spied(**strategy.settings()), seeds=(1,)):
+        stand_in = pipeline.scheduler.step
+
+        @functools.wraps(stand_in)
+        def step(output, t, x, *args, **kwargs):
+            twins = [noise.twin(pipeline.scheduler) for _ in range(2)]
+            generators = kwargs.get("generator") or []
+            states = [generator.get_state() for generator in generators]
+
+            def drawn(take, changed):
+                for generator, state in zip(generators, states, strict=True):
+                    generator.set_state(state)
+                return take(changed.to(output.dtype), t, x, *args, **kwargs)
+
+            answer = drawn(stand_in, output.clone())
+            chosen = seen[-1].combination.conditional
+            plain, alone = (drawn(twin.step, other)[0] for twin, other in
+                            zip(twins, (output, output if chosen is None else seen[-1].raw[chosen]), strict=True))
+            sums[0] += float((answer[0] - plain).square().mean().sqrt())
+            sums[1] += float((plain - alone).square().mean().sqrt())
+            return answer
+
+        pipeline.scheduler.step = step
+        call(pipeline, (1,), steps, **arguments)
+        pipeline.scheduler.step = stand_in
+    return *sums, float(seen[-1].clean.square().mean().sqrt())
+
+
+@pytest.mark.parametrize("steps", [10, *(pytest.param(steps, marks=pytest.mark.slow) for steps in (25, 50, 100))])
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("key", [key for key in GUIDING if key not in ("clean-image-fast", "clean-image-full")])
+def test_strength_means_the_same_displacement(key, sampler, steps):
+    guidance, correction, _ = displacement(key, sampler, steps)
+    assert guidance / correction == pytest.approx(.2, rel=.15)
+
+
+@pytest.mark.parametrize("key", ["mpgd", "dps", "universal", "tfg"])
+def test_without_classifier_free_guidance_it_is_a_share_of_the_clean_estimate(key):
+    found = []
+    for steps in (6, 12):
+        guidance, _, clean = displacement(key, "DDIM", steps, guidance_scale=1.)
+        found.append(guidance / clean)
+    assert found[0] == pytest.approx(found[1], rel=.3)
+    assert found[0] == pytest.approx(share_of_clean(6), rel=.5)
+
+
+@pytest.mark.parametrize("family", ["sd3", "flux"])
+@pytest.mark.parametrize("key", [key for key in GUIDING if key not in ("clean-image-fast", "clean-image-full")])
+def test_flow_models_are_steered_in_velocity(key, family):
+    """The move of the clean estimate is one of the velocity, by -1 / sigma; noise is shaped where the scheduler adds some, else refused."""
+    losses, stochastic = [], presets()[key].stochastic
+    kind = FAMILIES[family]
+    if stochastic:
+        with pytest.raises(UserError, match="stochastic"):
+            run(kind.build(), load(key), steps=2, **kind.arguments)
+    for strength in (1e-6, 8.):
+        pipeline = kind.build()
+        pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config, stochastic_sampling=stochastic)
+        torch.manual_seed(0)  # these pipelines hand no generator to their scheduler
+        _, done = run(pipeline, load(key, strength=strength), steps=4, **kind.arguments)
+        losses.append([row["loss"] for row in done.trace if row["loss"] is not None][-1])
+        assert done.calls["skipped"] == 0
+    assert losses[1] < losses[0]
+
+
+@pytest.mark.parametrize("key", ["clean-image", "mpgd"])
+def test_a_move_of_the_velocity_is_the_move_of_the_clean_estimate(key):
+    """`x0 = x_t - sigma v`: in one step to sigma 0 nothing but the clean estimate is left, moved by what the trace says."""
+    images = []
+    for strength in (0., 1.):
+        pipeline, generator = FAMILIES["sd3"].build(), torch.Generator().manual_seed(1)
+        with guided(pipeline, SHARP, load(key, strength=strength), seeds=(1,)) as done:
+            images.append(pipeline("aaa", num_inference_steps=1, generator=generator, output_type="latent", height=16, width=16).images)
+    moved = float((images[1] - images[0]).square().mean().sqrt() / images[0].square().mean().sqrt())
+    assert moved == pytest.approx(done.trace[0]["norm_ratio"][0], rel=1e-3)
+
+
+@pytest.mark.parametrize(("key", "decodes", "backward"), [
+    ("clean-image-full", 1, 0), ("mpgd", 1, 0), ("dps", 1, 1), ("lgd-mc", 4, 1), ("tfg", 5, 1), ("universal", 3, 1)])
+def test_what_a_guided_step_costs(key, decodes, backward, small_encoder):
+    """Crops and probes are gathered at the clean estimate: an encoder pass per decode, one vector-Jacobian product through the denoiser."""
+    from guide.brief import Brief
+    from guide.objectives import aimed
+    objective = aimed(Brief("lemons", (("baroque", 1.),), ("rococo",), (1600, 1650), scene="landscape", origin="person"), small_encoder)
+    objective.read(torch.rand(1, 3, 96, 96))  # an encoder finds out once how long its descriptions are
+    pipeline, passes, products = sd(), [], []
+    handles = [small_encoder.clip.visual.register_forward_hook(lambda _, inputs, __: passes.append(len(inputs[0])))]
+
+    def heard(module, inputs, output):
+        if output[0].requires_grad:
+            output[0].register_hook(lambda gradient: products.append(gradient.shape))
+
+    handles.append(pipeline.unet.register_forward_hook(heard))
+    _, done = run(pipeline, load(key), (1, 2), steps=3, objective=objective)
+    for handle in handles:
+        handle.remove()
+    assert len(objective.terms) == 5
+    assert passes == [2 * 8] * 3 * decodes
+    assert done.calls["decodes"] == done.calls["encoder"] == 3 * decodes
+    assert len(products) == 3 * backward
+
+
+def test_memory_does_not_grow_with_the_probes_of_an_encoder(small_encoder):
+    """Bytes that autograd holds for the backward pass, of one probe and of five."""
+    from guide.brief import Brief
+    from guide.objectives import aimed
+    from probes.objective import Objective
+    whole = aimed(Brief("lemons", (("baroque", 1.),), ("rococo",), (1600, 1650), scene="landscape", origin="person"), small_encoder)
+    images, held = torch.rand(2, 3, 96, 96).requires_grad_(), []
+    for objective in (Objective(whole.terms[:1]), whole):
+        seen: dict[int, int] = {}
+
+        def pack(tensor, seen=seen):
+            seen[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            objective(images, [torch.Generator().manual_seed(k) for k in (0, 1)])
+        held.append(sum(seen.values()))
+    assert held[1] < 1.05 * held[0]
+
+
+@pytest.mark.parametrize(("key", "value"), [*((key, math.nan) for key in GUIDING), ("clean-image", math.inf), ("dps", math.inf)])
+def test_a_gradient_that_is_no_number_is_skipped_and_counted(key, value):
+    class Broken(Warmth):
+        def __call__(self, images, generators):
+            values = super().__call__(images, generators)
+            return Values(values.loss * torch.where(torch.arange(len(images)) == 1, value, 1.), values.terms) if len(images) > 1 else values
+
+    plain, _ = run(pipeline_for(key), load(key, strength=1e-6), (1, 2), 3)
+    images, done = run(pipeline_for(key), load(key, strength=4.), (1, 2), 3, objective=Broken(noise=0.))
+    assert images.isfinite().all()
+    assert torch.allclose(images[1], plain[1], atol=1e-3), "it is as if it were not steered"
+    assert not torch.allclose(images[0], plain[0], atol=1e-3)
+    assert done.calls["skipped"] == sum(row["skipped"] for row in done.trace) >= 2
 
 
 def test_time_travel_needs_a_single_step_scheduler():

@@ -49,11 +49,11 @@ class Gradient(Strategy):
         if step.index not in self.guided_steps(step.count):
             return Outcome(carried=due)
         outcome = self.steer(step, self.strength * due)
-        return replace(outcome, carried=torch.zeros_like(due))
+        return replace(outcome, carried=torch.zeros_like(due) if outcome.carried is None else outcome.carried / self.strength)
 
     @abstractmethod
     def steer(self, step: Step, due: Tensor) -> Outcome:
-        """The answer to a guided step that moves x_{t-1} by `due` (n,) RMS."""
+        """The answer to a guided step that moves x_{t-1} by `due` (n,) RMS; what it could not move it carries, for the next ones."""
 
     def _damped(self, step: Step) -> float:
         a, b = step.before

@@ -18,7 +18,7 @@ class NoiseShaping(Gradient):
     """Base: turns the drawn noise toward a target of the same length by the angle that displaces x_{t-1} by what the strength allows.
 
     On a sphere of radius sigma a turn by phi moves by `2 sin(phi / 2) sigma`; where sigma is too small for what is due, the noise is
-    turned by a right angle and the rest is not made up. `through`: whether the gradient goes through the denoiser.
+    turned by a right angle and the rest is left to the steps after it. `through`: whether the gradient goes through the denoiser.
     """
 
     through: bool = True
@@ -38,7 +38,9 @@ class NoiseShaping(Gradient):
         def shape(noise: Tensor) -> Tensor:
             return turned(noise, target.to(noise), angle.to(noise))
 
-        return Outcome(noise=shape, row=told(step, ascent, 2 * sigma * (angle / 2).sin()) | {"angle": angle.tolist()})
+        moved = 2 * sigma * (angle / 2).sin()
+        left = torch.where(ascent.usable, due - moved, 0.).clamp_min(0)
+        return Outcome(carried=left, noise=shape, row=told(step, ascent, moved) | {"angle": angle.tolist()})
 
     @abstractmethod
     def target(self, unit: Tensor) -> Tensor:

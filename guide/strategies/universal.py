@@ -6,6 +6,7 @@ from torch import Tensor
 
 from guide.strategies.gradient import Gradient, at_clean, heading, sized, through_denoiser, told
 from guide.strategies.strategy import Outcome, Step
+from guide.strategies.tfg import resized
 from probes.errors import UserError
 
 
@@ -14,8 +15,7 @@ class Universal(Gradient):
     """Both halves change the predicted noise, so that the move is consistent: forward along the gradient by x_t (share `forward`),
     backward by `backward` gradient steps on the clean estimate for the rest; the step is taken `recurrence` times.
 
-    The backward half works on latents here too: the loss is read through the decoder. The paper's weights and its optimiser's rate are
-    replaced by the one size of all gradient strategies.
+    The backward half works on latents here too: the loss is read through the decoder. A setting of TFG: `rho` is `forward`, `mu` the rest.
     """
 
     forward: float = .5
@@ -32,6 +32,7 @@ class Universal(Gradient):
             raise UserError(f"forward = {self.forward:g} must be a share from 0 to 1, and 1 where there are no backward steps.")
 
     def steer(self, step: Step, due: Tensor) -> Outcome:
+        # Departs from the paper: its weight of the forward half and the learning rate of its optimiser are shares of one displacement.
         size = due / step.responses[step.index]
         move, ascent = torch.zeros_like(step.clean), None
         if self.forward:
@@ -41,4 +42,6 @@ class Universal(Gradient):
             inner = at_clean(step, step.clean + move)
             move = move + sized((1 - self.forward) * size / self.backward, heading(inner))
             ascent = ascent or inner
-        return Outcome(clean=move, row=told(step, ascent, size * ascent.usable), again=step.repeat + 1 < self.recurrence)
+        parts = bool(self.forward) + (self.backward if self.forward < 1 else 0)
+        row = told(step, ascent, size * ascent.usable)
+        return Outcome(clean=resized(move, size, parts), row=row, again=step.repeat + 1 < self.recurrence)
