@@ -2,6 +2,7 @@
 import glob
 import os
 import re
+import stat
 import warnings
 from pathlib import Path
 
@@ -14,7 +15,12 @@ from torch.nn import functional as F
 from probes.errors import UserError
 from probes.paths import typed
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif")
+OTHERS = {  # of files that lie beside pictures, which are not opened to see whether they are some
+    ".txt", ".json", ".jsonl", ".csv", ".tsv", ".parquet", ".md", ".html", ".xml", ".toml", ".yaml", ".yml", ".npz", ".npy", ".tar", ".zip",
+    ".gz", ".py", ".log", ".pdf", ".safetensors", ".pt", ".bin",
+}  # fmt: skip
+SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")
 TOLERANCE = 1e-2  # bfloat16 near 1 is no finer
 
 
@@ -123,15 +129,30 @@ def files(source: Path | str) -> list[str]:
     path = typed(source)
     if path.is_file():
         return [str(path)]
-    walked = (os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names)
-    candidates = walked if path.is_dir() else glob.iglob(str(path), recursive=True)
-    found = [file for file in candidates if os.path.splitext(file)[1].lower() in SUFFIXES
-             and not os.path.basename(file).startswith(".") and os.path.isfile(file)]  # fmt: skip
+    walked = (os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names if not name.startswith("."))
+    globbed = (file for file in glob.iglob(str(path), recursive=True) if not os.path.isdir(file))
+    # A broken link or a pipe by a picture's name is kept: whoever opens it says why it is none.
+    found = [file for file in (walked if path.is_dir() else globbed) if _pictured(file)]
     if not found and path.is_dir():
         raise UserError(f"the folder {source} holds no images ({', '.join(suffix[1:] for suffix in SUFFIXES)}).")
     if not found:
         raise UserError(f"there is no folder or image {source}, and as a pattern it matches no image.")
     return sorted(found, key=_natural)
+
+
+def _pictured(file: str) -> bool:
+    """Whether a file has a picture's suffix or, where its suffix says nothing, begins as one."""
+    suffix = os.path.splitext(file)[1].lower()
+    if suffix in SUFFIXES or suffix in OTHERS:
+        return suffix in SUFFIXES
+    try:
+        if not stat.S_ISREG(os.stat(file).st_mode):
+            return False
+        with open(file, "rb") as opened:
+            head = opened.read(16)
+    except OSError:
+        return False
+    return head.startswith(SIGNATURES) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP") or head[4:12] in (b"ftypavif", b"ftypheic")
 
 
 def _natural(path: str) -> str:

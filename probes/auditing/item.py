@@ -1,5 +1,7 @@
 """A picture that is to be audited: where its bytes are, and what a table, a tar or a run says of it."""
 
+import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,11 +51,14 @@ class Item:
     def read(self) -> bytes:
         """The file's bytes; UserError where there is none."""
         try:
+            if not stat.S_ISREG(os.stat(self.source).st_mode):
+                raise UserError("it is a folder, a pipe or a device, not a file")
             with open(self.source, "rb") as file:
                 file.seek(self.offset)
                 return file.read(self.size)
         except FileNotFoundError:
-            raise UserError("there is no such file") from None
+            broken = os.path.islink(self.source)
+            raise UserError("it is a link to a file that is not there" if broken else "there is no such file") from None
         except (OSError, ValueError) as error:
             raise UserError(f"it cannot be read: {getattr(error, 'strerror', None) or error}") from None
 

@@ -1,6 +1,7 @@
 """Opens the bytes of any file as a picture, or says why not; what had to be done to it is noted."""
 
 import io
+import os
 from dataclasses import dataclass, field
 
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -11,7 +12,6 @@ from probes.errors import UserError
 
 SMALLEST = 32
 ORIENTATION = 0x0112
-FORMATS = {"PNG": "PNG", "JPG": "JPEG", "JPEG": "JPEG", "WEBP": "WEBP", "GIF": "GIF", "BMP": "BMP", "TIF": "TIFF", "TIFF": "TIFF"}
 CONVERTED = {
     "CMYK": "CMYK colours were converted without a profile", "YCbCr": "YCbCr colours were converted", "LAB": "Lab colours were converted",
     "HSV": "HSV colours were converted", "1": "black and white", "L": "grey", "LA": "grey", "P": "palette colours",
@@ -70,7 +70,8 @@ def opened(data: bytes, name: str) -> Opened:
 def _notes(picture: Image.Image, name: str) -> list[str]:
     notes = []
     found = "JPEG" if picture.format == "MPO" else picture.format  # a JPEG with more pictures in it
-    if FORMATS.get(name.rpartition(".")[2].upper(), found) != found:
+    suffix = os.path.splitext(name)[1].lower()
+    if suffix and Image.registered_extensions().get(suffix) != found:
         notes.append(f"a {found} file by another name")
     if (frames := getattr(picture, "n_frames", 1)) > 1 and picture.format != "MPO":
         notes.append(f"the first of {frames} frames")

@@ -20,6 +20,7 @@ from probes.plain import plain
 
 COLUMNS = columns.COLUMNS
 Pictures = Callable[[Sequence[int]], Iterable[tuple[bytes, bytes]]]
+UNREAD = 10  # files that a terminal names
 CHUNK = 10_000  # rows that are written at a time
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
@@ -99,7 +100,9 @@ class Report:
         for row in zip(*(cells for _, _, cells in columns), strict=True):
             table.add_row(*(Text(cell) for cell in row))
         lines = [f"The first {len(shown)} of {len(self.rows)} images; the CSV has all."] if len(shown) < len(self.rows) else []
-        lines += [f"Not read: {_unread(row)}" for row in shown[shown["error"] != ""].to_dict("records")]
+        unread = self.rows[self.rows["error"] != ""]
+        lines += [f"Not read: {_unread(row)}" for row in unread.head(UNREAD)[["image", "error"]].to_dict("records")]
+        lines += [f"Not read: {len(unread) - UNREAD} more, with their reasons in the CSV."] if len(unread) > UNREAD else []
         return Group(*([self._title(), table] if read else []), Text("\n".join([*lines, *self.summary.get("sentences", [])])))
 
     def _title(self) -> Text:
