@@ -112,34 +112,87 @@ def generate(prompt: Prompt = "", style: Style = "", avoid: Avoid = None, period
 
 
 @app.command()
-def compare(styles: Annotated[str, typer.Option(help="Styles, each on its own: baroque,ukiyo-e.")] = "baroque",
-            strategies: Annotated[str, typer.Option(help="The first is what the others are measured against.")] = "unguided,clean-image",
-            prompt: Prompt = "", avoid: Avoid = None, period: Period = "", seeds: Seeds = "0-7", model: Model = "embedded",
-            strength: Strength = None, steps: Steps = None, size: Size = "", guidance_scale: Scale = None, encoder: Encoder = "embedded",
-            judge: Judge = "verdict", device: Device = "auto", dtype: Dtype = "auto", name_style: Name = True,
-            batch: Annotated[int, typer.Option(help="Pictures made at a time.")] = 4,
-            out: Annotated[Path | None, typer.Option(help="Folder of the results; the same folder and arguments continue.")] = None,
-            quiet: Quiet = False) -> None:
-    """Run strategies on the same styles and seeds: paired differences of guide and verdict, with intervals, image distances and costs."""
-    from guide.brief import parse_seeds, parse_size, parse_styles
-    if ":" in styles:
-        raise UserError("The styles that are compared stand each on its own, without weights; write --styles baroque,ukiyo-e.")
-    keys = [key for name in styles.split(",") if name.strip() for key, _ in parse_styles(name)]
-    names = [name.strip() for name in strategies.split(",") if name.strip()]
-    chosen, pixels = parse_seeds(seeds), parse_size(size) if size else None
-    brief = _brief(prompt, "", avoid, period, name_style)
-    folder = typed(out or _folder("compare"))
-    from guide.compare import compare
-    from guide.run import Request
-    request = Request(brief, folder, chosen, model, names[-1] if names else "", strength, steps, pixels, guidance_scale, encoder, judge,
-                      device, dtype, batch)
+def compare(
+        styles: Annotated[str | None, typer.Option(help="Styles, each on its own: baroque,ukiyo-e; a mixture is baroque:.7+ukiyo-e:.3. "
+                                                        "Default: baroque.")] = None,
+        strategies: Annotated[str | None, typer.Option(help="What is compared with the plain pipeline. Default: clean-image. Best-of and "
+                                                            "the prompt's own guidance always are.")] = None,
+        seeds: Annotated[str | None, typer.Option(help="Pictures of each style and arm: 0-7 or 3,5,9. Default: 0-7.")] = None,
+        strengths: Annotated[list[str] | None, typer.Option(help="5,10,20 for all that share the unit, cfg=2,8 for one; may be given "
+                                                                 "several times. Default: around the model's.")] = None,
+        choice_seeds: Annotated[str | None, typer.Option(help="Seeds on which the referee chooses a strength of each strategy, or none. "
+                                                              "Default: half as many as --seeds, from 1000.")] = None,
+        style_from: Annotated[str | None, typer.Option(help="Where the style may come from: prompt, guidance, both. Default: all.")] = None,
+        budget: Annotated[str | None, typer.Option(help="The same for every arm: seconds, calls (of the denoiser), or an amount a picture, "
+                                                        "as seconds:8.")] = None,
+        best_of: Annotated[str | None, typer.Option(help="Numbers of candidates: 4,8. Default: those of equal seconds.")] = None,
+        prompt_only: Annotated[bool | None, typer.Option("--prompt-only/--no-prompt-only", help="With the prompt's own guidance (CFG at "
+                                                         "other scales, APG, interval) or without. Default: with.")] = None,
+        crossed: Annotated[int | None, typer.Option("--prompts", help="So many of each style's own prompts, each at every seed. Default: "
+                                                                      "the prompts go round with the seeds.")] = None,
+        suite: Annotated[str | None, typer.Option(help="A comparison with a name: quick or standard; what is typed goes before.")] = None,
+        plan: Annotated[bool, typer.Option("--plan", help="Measure costs, print the plan with predicted time, make nothing.")] = False,
+        rescore: Annotated[Path | None, typer.Option(help="A run, to read its pictures anew with --encoder and --judges.")] = None,
+        vote: Annotated[Path | None, typer.Option(help="A run: serve a page on this machine where people choose, blind.")] = None,
+        port: Annotated[int, typer.Option(help="Of the voting page; 0: any that is free.", min=0, max=65535)] = 0,
+        prompt: Prompt = "", avoid: Avoid = None, period: Period = "",
+        model: Annotated[str | None, typer.Option(help="A model, or several as a sweep: embedded,sdxl. Default: embedded.")] = None,
+        strength: Annotated[float | None, typer.Option(help="One strength, as --strengths.")] = None,
+        steps: Annotated[str | None, typer.Option(help="Denoising steps, or several as a sweep: 10,25. Default: the model's.")] = None,
+        size: Size = "",
+        guidance_scale: Annotated[str | None, typer.Option("--guidance-scale", help="Classifier-free guidance, or several as a sweep: 2,4. "
+                                                                                    "Default: the model's.")] = None,
+        encoder: Annotated[str | None, typer.Option(help="The CLIP that steers (with --rescore: that reads). Default: embedded.")] = None,
+        judges: Annotated[str | None, typer.Option("--judges", "--judge", help="Who judge; the first gives the verdict, and none may have "
+                                                                              "steered. Default: verdict,referee.")] = None,
+        device: Device = "auto", dtype: Dtype = "auto",
+        name_style: Annotated[bool | None, typer.Option("--name-style/--no-name-style", help="As --style-from both, or guidance.")] = None,
+        batch: Annotated[int | None, typer.Option(help="Pictures made at a time. Default: 4.")] = None,
+        out: Annotated[Path | None, typer.Option(help="Folder of the results; the same folder and arguments continue.")] = None,
+        quiet: Quiet = False) -> None:
+    """A fair tournament: the same prompts and seeds, strengths chosen by the referee on others, judged by who did not steer."""
+    if vote is not None:
+        from guide.comparing.voting import serve
+        for line in serve(typed(vote), port, partial(typer.echo, nl=True)):
+            typer.echo(line)
+        return
+    if rescore is not None:
+        _rescore(typed(rescore), out and typed(out), encoder, judges, device, quiet)
+        return
+    if name_style is not None and style_from is None:
+        style_from = "both" if name_style else "guidance"
+    if strength is not None:
+        strengths = [*(strengths or []), f"{strength:g}"]
+    _brief(prompt, "", avoid, period, True)
+    folder = typed(out or _folder(f"compare-{suite}" if suite else "compare"))
+    from guide.comparing.suites import resolved
+    asked = resolved(folder, suite, styles=styles, strategies=strategies, seeds=seeds, strengths=strengths, choice_seeds=choice_seeds,
+                     style_from=style_from, budget=budget, best_of=best_of, prompt_only=prompt_only, crossed=crossed,
+                     prompt=prompt.strip(), avoid=avoid, period=period or None, models=model, steps=steps, size=size or None,
+                     guidance_scale=guidance_scale, encoder=encoder, judges=judges, device=device, dtype=dtype, batch=batch)
+    from guide.comparing.tournament import compare
     _hush()
     with _progress(quiet) as (on_progress, notice), _continuable(folder):
-        comparison = compare(request, keys, names, on_progress, notice)
+        results = compare(asked, on_progress, notice, plan)
+    if results is None:
+        if plan:
+            typer.echo(folder if quiet else f"The plan is kept in {folder / 'plan.json'}; the same command without --plan goes by it.")
+        return
     if not quiet:
         from rich.console import Console
-        Console().print(comparison.table())
-    typer.echo(folder if quiet else f"Results: {folder}")
+        Console().print(results.table())
+    typer.echo(folder if quiet else f"To look at: {folder / 'report.html'}; beside it tables, plots, pictures and results.parquet")
+
+
+def _rescore(run: Path, out: Path | None, encoder: str | None, judges: str | None, device: str, quiet: bool) -> None:
+    from guide.comparing.tournament import rescore
+    names = tuple(name.strip() for name in (judges or "").split(",") if name.strip())
+    with _progress(quiet) as (on_progress, _):
+        results, target = rescore(run, out, encoder, names, device, on_progress)
+    if not quiet:
+        from rich.console import Console
+        Console().print(results.table())
+    typer.echo(target if quiet else f"To look at: {target / 'report.html'}")
 
 
 @app.command()

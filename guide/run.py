@@ -3,12 +3,13 @@ import errno
 import inspect
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryFile
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ from guide.outcome import Result, outcome, picture
 from guide.strategies import Strategy, Unguided
 from guide.watch import Watch
 from probes import encoders, judge
+from probes.config import lookup
 from probes.encoders import Encoder
 from probes.errors import UserError
 from probes.image import load
@@ -98,14 +100,22 @@ class Request:
         return replace(own, steps=steps, guidance_scale=scale, width=width, height=height, tiny=tiny, spare="" if tiny else own.tiny)
 
     def preset(self, name: str | None = None) -> Strategy:
-        """The strategy by name (default: the request's) at the request's strength, or the model's, which "auto" starts from."""
-        strength = pipelines.find(self.model).strength if self.strength in (None, "auto") else self.strength
-        return strategies.load(name or self.strategy, strength=strength)
+        """The strategy by name (default: the request's) at the request's strength, or at the model's in the strategy's own unit, which
+        "auto" starts from."""
+        preset = lookup(strategies.presets(), name or self.strategy, "strategy")
+        strength = None if self.strength == "auto" else self.strength
+        if strength is None and preset.unit != "own":
+            strength = pipelines.find(self.model).strength if preset.unit == "guidance" else self.settings().guidance_scale
+        return strategies.load(preset.key, strength=strength)
 
 
 def sample(pipeline, brief: Brief, seeds: Sequence[int], strategy: Strategy, objective: Objective | None, settings: Settings,
-           on_step: Callable[[], None] = lambda: None, watch: Sequence[Watch] = ()) -> tuple[Tensor, list[dict], dict[str, float]]:
-    """One batch of pictures of one brief, a seed each -> images (n, 3, h, w) in [0, 1] on the CPU, the trace per step, costs."""
+           on_step: Callable[[], None] = lambda: None, watch: Sequence[Watch] = (), more: Mapping[str, Any] | None = None
+           ) -> tuple[Tensor, list[dict], dict[str, float]]:
+    """One batch of pictures of one brief, a seed each -> images (n, 3, h, w) in [0, 1] on the CPU, the trace per step, costs.
+
+    `more`: what else the pipeline is called with, as `eta`.
+    """
     accepted = inspect.signature(pipeline.__call__).parameters
     # Guidance by a second pass, where the model takes no scale as an input (Qwen-Image), needs a negative prompt to happen at all.
     second = "true_cfg_scale" in accepted and not getattr(getattr(pipeline, "transformer", None), "config", {}).get("guidance_embeds", True)
@@ -114,6 +124,7 @@ def sample(pipeline, brief: Brief, seeds: Sequence[int], strategy: Strategy, obj
               "width": settings.width or None, "height": settings.height or None}
     if settings.guidance_rescale:
         wishes["guidance_rescale"] = settings.guidance_rescale
+    wishes |= more or {}
     tiny = _tiny(settings.tiny, str(pipeline.device), pipeline.dtype) if settings.tiny else None
     spare = partial(_tiny, settings.spare, str(pipeline.device), pipeline.dtype) if settings.spare else None
     sampler = Sampler(pipeline, {name: value for name, value in wishes.items() if name in accepted}, objective, tiny, on_step,

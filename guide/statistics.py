@@ -2,17 +2,20 @@
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from math import isnan, nan, sqrt
+from math import inf, isnan, nan, sqrt
 
 import numpy as np
 from scipy.stats import t as student
 
-FEW = 8
+FEW = 4  # fewer clusters have so few distinct resamples that a bootstrap says nothing
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean (or a ratio) with its interval; `low` and `high` are nan where none can be given, and `method` says why."""
+    """A mean (or a ratio) with its interval; `low` and `high` are nan where none can be given, and `method` says why.
+
+    `p`: two-sided, that the truth is 0; nan where there is none. See `mean_difference`.
+    """
 
     mean: float
     low: float
@@ -20,6 +23,7 @@ class Interval:
     pairs: int
     clusters: int
     method: str
+    p: float = nan
 
     @property
     def excludes_zero(self) -> bool:
@@ -41,14 +45,20 @@ def clusters_of(prompts: Sequence[Hashable]) -> tuple[np.ndarray, str]:
 
 
 def mean_difference(
-    differences: Sequence[float], prompts: Sequence[Hashable], *, level: float = 0.95, resamples: int = 4000, seed: int = 0
-) -> Interval:
+    differences: Sequence[float], prompts: Sequence[Hashable], *, level: float = 0.95, resamples: int = 4000, seed: int = 0,
+    bounds: tuple[float, float] = (-inf, inf),
+) -> Interval:  # fmt: skip
     """Mean of paired differences with a cluster bootstrap interval; differences that are nan are left out.
 
-    8 clusters or more: bootstrap-t over clusters (Efron and Tibshirani, An Introduction to the Bootstrap, ch. 12) with the
-    cluster-robust standard error; a percentile interval is too short (it covers .73 with 4 clusters and .92 with 20 where
-    .95 is claimed). Fewer than 8 clusters have too few distinct resamples, and where most clusters do not differ many resamples
-    have no variation: Student's t on the same standard error. The method is part of the result.
+    4 clusters or more: bootstrap-t over clusters (Efron and Tibshirani, An Introduction to the Bootstrap, ch. 12) with the
+    cluster-robust standard error, where a resample without variation counts as infinitely far. A percentile interval is too short: it
+    covers .73 with 4 clusters and .92 with 20 where .95 is claimed. Fewer than 4 clusters have too few distinct resamples, and where
+    most clusters do not differ the bootstrap's quantile is infinite: Student's t on the same standard error. The method is part of the
+    result.
+
+    `p` of a bootstrap-t is the mean of its own and Student's: with 4 to 12 clusters the first errs in 6 to 8 of 100 experiments where the
+    differences have two humps, as under shuffled labels, the second in 8 to 10 where they are skewed; their mean in 2 to 7 of 100 in
+    all of those. `bounds`: what the truth cannot leave, as a difference of rates cannot leave -1 to 1.
     """
     values, prompts = _finite(differences, prompts)
     if not len(values):
@@ -62,19 +72,25 @@ def mean_difference(
     if error <= 1e-12 * max(1.0, abs(mean)):
         return Interval(mean, nan, nan, len(values), count, "no variation between clusters: no interval")
     tails = ((1 - level) / 2, (1 + level) / 2)
+
+    def interval(low: float, high: float, method: str, p: float) -> Interval:
+        return Interval(mean, max(low, bounds[0]), min(high, bounds[1]), len(values), count, f"{method} over {count} clusters, {by}", p)
+
     half = float(student.ppf(tails[1], count - 1)) * error
-    classic = Interval(mean, mean - half, mean + half, len(values), count, f"Student's t over {count} clusters, {by}")
-    if count < FEW:
-        return classic
-    picks = np.random.default_rng(seed).integers(count, size=(resamples, count))
-    means = sums[picks].sum(1) / sizes[picks].sum(1)
-    errors = _error(sums[picks], sizes[picks])
-    varied = errors > 1e-6 * error
-    if varied.mean() < .995:
-        return classic  # rare changes of a yes or no: many resamples hold none of them, and their t would be infinite
-    upper, lower = np.quantile((means[varied] - mean) / errors[varied], tails)
-    low, high = mean - float(lower) * error, mean - float(upper) * error
-    return Interval(mean, low, high, len(values), count, f"bootstrap-t over {count} clusters, {by}")
+    classic = float(2 * student.sf(abs(mean) / error, count - 1))
+    if count >= FEW:
+        picks = np.random.default_rng(seed).integers(count, size=(resamples, count))
+        means, errors = sums[picks].sum(1) / sizes[picks].sum(1), _error(sums[picks], sizes[picks])
+        apart, varied = means - mean, errors > 1e-6 * error
+        far = np.where(np.abs(apart) > 1e-9 * error, np.copysign(inf, apart), 0.0)
+        t = np.sort(np.where(varied, apart / np.where(varied, errors, 1.0), far))
+        lower, upper = t[int(tails[0] * resamples)], t[min(int(np.ceil(tails[1] * resamples)), resamples - 1)]
+        if np.isfinite([lower, upper]).all():
+            seen = mean / error
+            below, above = np.searchsorted(t, seen, "right"), resamples - np.searchsorted(t, seen, "left")
+            p = min(1.0, 2 * (min(below, above) + 1) / (resamples + 1))
+            return interval(mean - float(upper) * error, mean - float(lower) * error, "bootstrap-t", (float(p) + classic) / 2)
+    return interval(mean - half, mean + half, "Student's t", classic)
 
 
 def ratio(numerator: Sequence[float], denominator: Sequence[float], prompts: Sequence[Hashable], *, level: float = 0.95) -> Interval:

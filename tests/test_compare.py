@@ -1,6 +1,8 @@
-"""Comparisons: truth planted in the rows is found; a killed run goes on to the same numbers."""
+"""`guide compare` on the embedded model: what it writes, going on after a kill, two processes, reading anew, going by the plan."""
 
-from math import isnan, nan
+import json
+import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -8,178 +10,213 @@ import pytest
 import torch
 from rich.console import Console
 
-from guide import compare, record, run
+from guide import record, run
 from guide.brief import Brief
-from guide.comparison import Comparison
+from guide.comparing import making, tournament
+from guide.comparing.asked import Asked, cells
+from guide.comparing.report import page
+from guide.comparing.suites import resolved, suites
+from guide.strategies import presets
+from probes.auditing.processes import Process
 from probes.errors import UserError
 from probes.image import load
 
-
-def rows(guide=1.0, verdict=0.5, prompts=10, seeds=4, styles=("baroque",), noise=0.3):
-    """Readings where the guided pictures gain what is asked for, give or take a share that each prompt has in common."""
-    draws = np.random.default_rng(1)
-    found = []
-    for style in styles:
-        for prompt in range(prompts):
-            shared = noise * draws.normal(size=2)
-            for seed in range(seeds):
-                base = draws.normal(size=2)
-                for variant, gains in (("unguided", (0, 0)), ("clean-image", (guide, verdict) + shared + noise * draws.normal(size=2))):
-                    odds = base + gains
-                    found.append(
-                        {
-                            "style_target": style,
-                            "prompt": f"{prompt}",
-                            "seed": seed,
-                            "variant": variant,
-                            "style_log_odds": odds[0],
-                            "verdict_log_odds": odds[1],
-                            "style_probability": 0.5,
-                            "verdict_style_probability": 0.5,
-                            "kept": odds[1] > 0,
-                            "year_error": nan,
-                            "content": nan,
-                            "verdict_severity": 0.1,
-                            "seconds": 1.0 + (variant != "unguided"),
-                            "denoiser": 25.0,
-                            "ms_ssim": 0.9,
-                            "verdict_feature_distance": 0.1,
-                        }
-                    )
-    frame = pd.DataFrame(found)
-    return frame.assign(kept=frame["kept"].astype("boolean")).sample(frac=1, random_state=0)  # pairing must not rest on the order
+CLOCK = ["seconds", "peak_memory"]
 
 
-def compared(frame, recall=None):
-    return Comparison.of(frame, {}, ("unguided", "clean-image"), recall or {"baroque": 0.6})
+def asked(folder, **more):
+    given = {"styles": ("baroque",), "strategies": ("clean-image",), "seeds": (0, 4, 1), "choice_seeds": (1000,), "strengths": ("5,20",),
+             "style_from": ("both",), "best_of": (2,), "prompt_only": False, "steps": (2,), "batch": 2, "device": "cpu",
+             "command": "guide compare"}  # fmt: skip
+    return Asked(**{"out": folder, **given, **more})
 
 
-def test_planted_gains_are_found():
-    baseline, guided = compared(rows()).effects
-    gain, verdict = guided.differences["guide_gain"], guided.differences["verdict_gain"]
-    assert gain.low < 1 < gain.high
-    assert verdict.low < 0.5 < verdict.high
-    assert gain.low > 0.5
-    table = rows().pivot(index=["prompt", "seed"], columns="variant", values="style_log_odds")
-    assert gain.mean == pytest.approx((table["clean-image"] - table["unguided"]).mean())
-    assert guided.transfer.low < 0.5 < guided.transfer.high
-    assert guided.differences["kept_difference"].mean == pytest.approx(guided.means["kept"] - baseline.means["kept"])
-    assert (gain.pairs, gain.clusters, guided.recall) == (40, 10, 0.6)
-    assert (baseline.means["seconds"], guided.means["seconds"]) == (1, 2)
-    assert isnan(guided.differences["year_error_difference"].mean)
-    assert baseline.differences == {}
-
-
-def test_transfer_is_undefined_where_the_guide_gained_nothing():
-    guided = compared(rows(guide=0.0)).effects[1]
-    assert not guided.differences["guide_gain"].excludes_zero
-    assert isnan(guided.transfer.mean)
-    assert "contains 0" in guided.transfer.method
-
-
-def test_all_styles_stand_in_a_row_of_their_own():
-    comparison = compared(rows(styles=("baroque", "ukiyo-e"), prompts=3), {"baroque": 0.6, "ukiyo-e": 0.8})
-    assert [(e.style, e.strategy) for e in comparison.effects][-2:] == [("all", "unguided"), ("all", "clean-image")]
-    assert comparison.effects[-1].differences["guide_gain"].clusters == 6
-    assert comparison.effects[-1].recall == pytest.approx(0.7)
-
-
-def test_a_style_that_the_verdict_does_not_know_has_no_verdict():
-    frame = rows().assign(verdict_log_odds=nan, kept=pd.NA)
-    frame["kept"] = frame["kept"].astype("boolean")
-    guided = compared(frame, {"cubism": 0.5}).effects[1]
-    assert guided.recall is None
-    assert isnan(guided.differences["verdict_gain"].mean)
-    assert isnan(guided.transfer.mean)
-
-
-def test_one_prompt_says_how_it_was_clustered():
-    comparison = compared(rows(prompts=1, seeds=8))
-    assert any("one prompt only" in note for note in comparison.notes)
-
-
-def test_the_table_names_gains_recall_and_what_is_missing(tmp_path):
-    comparison = compared(rows())
-    console = Console(width=80, record=True, file=(tmp_path / "out").open("w"))
-    console.print(comparison.table())
-    text = console.export_text()
-    assert all(len(line) <= 80 for line in text.splitlines())
-    for part in ("guide", "verdict", "transfer", "recall on real", "60%", "MS-SSIM", "features", "LPIPS", "denoiser", "bootstrap-t"):
-        assert part in text
-
-
-def request(folder, **changes):
-    given = {"brief": Brief(), "out": folder, "seeds": (0, 4, 1), "steps": 2, "device": "cpu", "batch": 2, "command": "guide compare"}
-    return run.Request(**given | changes)
+def same(one, other, columns=()):
+    drop = [*CLOCK, *columns]
+    pd.testing.assert_frame_equal(one.drop(columns=drop), other.drop(columns=drop))
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """One comparison of the embedded model, run through."""
-    asked = request(tmp_path_factory.mktemp("whole"))
-    return asked, compare.compare(asked, ["baroque"], ["unguided", "clean-image"])
+    request = asked(tmp_path_factory.mktemp("whole"))
+    return request, tournament.compare(request)
 
 
 def test_a_comparison_writes_what_it_found(finished):
-    asked, comparison = finished
-    frame = comparison.report.rows
-    assert len(frame) == 6
-    assert frame["error"].eq("").all()
-    assert frame["style_log_odds"].notna().all()
-    guided = frame[frame["variant"] == "clean-image"]
-    assert (guided["ms_ssim"] < 0.9999).all()
-    assert frame.loc[frame["variant"] == "unguided", "ms_ssim"].tolist() == pytest.approx([1] * 3)
-    assert (guided["seconds"] > 0).all()
-    assert guided["denoiser"].eq(2).all()
-    for name in ("record.json", "results.csv", "results.json", "sheet.png", "trace.jsonl"):
-        assert (asked.out / name).stat().st_size > 0
-    read = record.read(asked.out)
-    assert (read.complete, read.kind, len(read.rows)) == (True, "compare", 6)
-    assert not list(asked.out.rglob("*.part"))
+    request, results = finished
+    frame = pd.read_parquet(request.out / "results.parquet")
+    assert frame.groupby("set").size().to_dict() == {"choice": 3, "report": 12}
+    assert set(frame["arm"]) == {"unguided", "clean-image 5", "clean-image 20", "best of 2"}
+    assert frame[["style_log_odds", "verdict_log_odds", "referee_log_odds", "year_error", "seconds"]].notna().all(axis=None)
+    calls = frame.groupby("strategy")[["denoiser_calls", "decodes"]].mean()
+    # Two steps of two predictions each; a guided step decodes its estimate besides; best-of makes two pictures for one.
+    assert calls["denoiser_calls"].to_dict() == {"best-of": 8, "clean-image": 4, "unguided": 4}
+    assert calls["decodes"].to_dict() == {"best-of": 2, "clean-image": 3, "unguided": 1}
+    plain = frame["strategy"] == "unguided"
+    assert frame.loc[plain, "ms_ssim"].to_numpy() == pytest.approx(1)
+    assert (frame.loc[~plain & (frame["strategy"] != "best-of"), "ms_ssim"] < 0.9999).all()
+    for name in ("record.json", "plan.json", "choice.json", "results.json", "results.csv", "table.md", "table.tex", "grid.png", "worst.png",
+                 "report.html", "trace.jsonl", "plots/frontier-cost.svg", "plots/guide-and-judge.png"):  # fmt: skip
+        assert (request.out / name).stat().st_size > 0
+    read = record.read(request.out)
+    assert (read.complete, read.kind) == (True, "compare")
+    assert not list(request.out.rglob("*.part"))
+    assert sum(row["chosen"] for row in results.choice) == 1
 
 
-def test_a_killed_comparison_goes_on_to_the_same_numbers(finished, tmp_path, monkeypatch):
+def test_figures_can_be_had_from_the_rows_by_another_program(finished):
+    request, _ = finished
+    frame, told = pd.read_parquet(request.out / "results.parquet"), json.loads((request.out / "results.json").read_text())
+    report = frame[frame["set"] == "report"]
+    wide = report.pivot(index=["prompt", "seed"], columns="arm", values="verdict_log_odds")
+    for effect in told["effects"]:
+        if effect["contrasts"]:
+            difference = wide[effect["arm"]] - wide[effect["baseline"]]
+            assert effect["contrasts"]["verdict_gain"]["difference"]["mean"] == pytest.approx(difference.mean())
+        kept = report.loc[report["arm"] == effect["arm"], "verdict_kept"].astype(float)
+        assert effect["means"]["verdict_kept"] == pytest.approx(kept.mean())
+    choice = frame[frame["set"] == "choice"].pivot(index=["prompt", "seed"], columns="arm", values="referee_log_odds")
+    gains = {arm: (choice[arm] - choice["unguided"]).mean() for arm in choice.columns if arm != "unguided"}
+    assert [row["arm"] for row in told["choice"] if row["chosen"]] == [max(gains, key=gains.get)]
+
+
+def test_a_killed_comparison_goes_on_to_the_same_result(finished, tmp_path, monkeypatch):
     _, whole = finished
-    asked = request(tmp_path)
-    made = []
+    request, made = asked(tmp_path), []
 
-    def dying(*args, **kwargs):
-        if len(made) == 2:
+    def dying(*arguments):
+        if len(made) == 3:
             raise KeyboardInterrupt
         made.append(1)
-        return run.sample(*args, **kwargs)
+        return write(*arguments)
 
-    monkeypatch.setattr(compare, "sample", dying)
+    write = making.write
+    monkeypatch.setattr(making, "write", dying)
     with pytest.raises(KeyboardInterrupt):
-        compare.compare(asked, ["baroque"], ["unguided", "clean-image"])
+        tournament.compare(request)
     left = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("seed-*.png")}
-    assert len(left) == 4
-    monkeypatch.setattr(compare, "sample", run.sample)
-    continued = compare.compare(asked, ["baroque"], ["unguided", "clean-image"])
+    assert left
+    gone = next(iter(left))
+    left.pop(gone)
+    gone.unlink()  # a batch of which one picture was lost is made again, its others are kept
+    monkeypatch.setattr(making, "write", write)
+    results = tournament.compare(request)
     assert all(path.stat().st_mtime_ns == then for path, then in left.items())
-    keep = whole.report.rows.columns.difference(["seconds"])
-    pd.testing.assert_frame_equal(continued.report.rows[keep], whole.report.rows[keep])
+    same(results.rows, whole.rows)
+    assert repr([e.contrasts for e in results.effects]) == repr([e.contrasts for e in whole.effects])  # nan is nan
     with pytest.raises(UserError, match="another"):
-        compare.compare(request(tmp_path, steps=5), ["baroque"], ["unguided", "clean-image"])
+        tournament.compare(replace(request, steps=(3,)))
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_result_of_one(finished, tmp_path):
+    _, whole = finished
+    request, wait = asked(tmp_path), lambda: None
+    assert tournament.compare(request, plan_only=True) is None
+    assert not list(tmp_path.rglob("seed-*.png"))
+    assert tournament.compare(request, process=Process(1, 2, "cpu", wait)) is None
+    share = len(list(tmp_path.rglob("seed-*.png")))
+    results = tournament.compare(request, process=Process(0, 2, "cpu", wait))
+    assert 0 < share < len(list(tmp_path.rglob("seed-*.png")))
+    assert {path.name for path in tmp_path.glob("trace-*")} == {"trace-0-of-2.jsonl", "trace-1-of-2.jsonl"}
+    same(results.rows, whole.rows)
 
 
 def test_a_picture_is_what_generate_makes_of_that_seed(finished, tmp_path):
-    asked, _ = finished
-    result = run.generate(request(tmp_path, brief=Brief(styles=(("baroque", 1.0),))))
-    for seed in asked.seeds:
-        one, other = load(run.picture(asked.out / "baroque", seed, "clean-image")), load(run.picture(result.folder, seed, "guided"))
-        assert torch.equal(one, other)
+    request, _ = finished
+    brief = Brief(styles=(("baroque", 1.0),))
+    made = run.generate(run.Request(brief, tmp_path, seeds=request.seeds, strength=20.0, steps=2, device="cpu", batch=2, command="guide"))
+    for seed in request.seeds:
+        one = load(run.picture(request.out / "baroque_embedded-2-4", seed, "clean-image-20"))
+        assert torch.equal(one, load(run.picture(made.folder, seed, "guided")))
 
 
-@pytest.mark.parametrize(
-    ("styles", "strategies", "said"),
-    [
-        (["barok"], ["unguided", "clean-image"], "baroque"),
-        ([], ["unguided", "clean-image"], "No style"),
-        (["baroque"], ["unguided"], "two different"),
-        (["baroque"], ["unguided", "cleanimages"], "clean-image"),
-    ],
-)
-def test_bad_requests_are_one_sentence(tmp_path, styles, strategies, said):
-    with pytest.raises(UserError, match=said):
-        compare.compare(request(tmp_path), styles, strategies)
+def test_rescoring_makes_no_picture_and_keeps_the_choice(finished):
+    request, whole = finished
+    before = {path: path.stat().st_mtime_ns for path in request.out.rglob("seed-*.png")}
+    results, target = tournament.rescore(request.out, judges=("referee",), device="cpu")
+    assert before == {path: path.stat().st_mtime_ns for path in request.out.rglob("seed-*.png")}
+    assert target == request.out / "rescored-referee"
+    assert (target / "report.html").is_file()
+    assert results.judge == "referee"
+    assert "verdict_log_odds" not in results.rows
+    assert [(row["arm"], row["chosen"]) for row in results.choice] == [(row["arm"], row["chosen"]) for row in whole.choice]
+    np.testing.assert_array_equal(results.rows["referee_log_odds"], whole.rows["referee_log_odds"])
+    (request.out / "plan.json").rename(request.out / "gone")
+    with pytest.raises(UserError, match="plan"):
+        tournament.rescore(request.out, device="cpu")
+    (request.out / "gone").rename(request.out / "plan.json")
+
+
+def test_the_terminal_gets_at_most_80_columns(finished, tmp_path):
+    _, results = finished
+    with (tmp_path / "out").open("w") as file:
+        console = Console(width=80, record=True, file=file)
+        console.print(results.table())
+    text = console.export_text()
+    assert all(len(line) <= 80 for line in text.splitlines())
+    assert "…" not in text
+    for part in ("verdict", "kept", "transf.", "SSIM", "denoiser calls", "Holm", "LPIPS", "referee", "best of 2", "Student's t"):
+        assert part in text
+
+
+def test_markdown_and_latex_have_every_table(finished):
+    request, _ = finished
+    markdown, latex = (request.out / "table.md").read_text(), (request.out / "table.tex").read_text()
+    for title in ("Gains in log-odds", "Style kept", "What else changes", "What a picture costs", "How the strengths were chosen"):
+        assert f"## {title}" in markdown
+        assert rf"\caption{{{title}" in latex
+    rows = [line.count("|") for line in markdown.splitlines() if line.startswith("|")]
+    assert min(rows) >= 4
+    for table in re.findall(r"\\toprule\n(.*?)\\bottomrule", latex, re.S):
+        assert len({line.count("&") for line in table.splitlines() if "&" in line}) == 1
+    assert latex.count(r"\begin{table}") == latex.count(r"\end{table}")
+
+
+def test_no_network_is_asked_for_by_the_page_and_text_is_escaped(finished):
+    _, results = finished
+    hostile = "<script>alert(1)</script>"
+    rows = results.rows.assign(prompt=hostile)
+    text = page(replace(results, rows=rows, notes=(hostile,)))
+    assert hostile not in text
+    assert text.count("<script>") == 1
+    assert not re.search(r"(?:src|href)=[\"'](?!data:|#)", text.replace("xlink:href", "href"))
+    assert len(re.findall("data:image/webp", text)) >= 12
+
+
+@pytest.mark.slow
+def test_another_sampler_brings_its_own_baseline(tmp_path):
+    results = tournament.compare(asked(tmp_path, strategies=("dsg",), strengths=("10",), choice_seeds=(), seeds=(0, 1)))
+    rows = results.rows.set_index(["arm", "seed"])
+    assert set(results.rows["arm"]) == {"unguided", "unguided, stochastic", "dsg 10", "best of 2"}
+    assert rows.loc[("dsg 10", 0), "baseline"] == "unguided, stochastic"
+    assert rows.loc[("unguided", 0), "style_log_odds"] != rows.loc[("unguided, stochastic", 0), "style_log_odds"]
+    assert any("DDIM with eta 1" in note for note in results.notes)
+    assert results.choice == ()
+
+
+@pytest.mark.slow
+def test_a_budget_of_calls_is_met_exactly(tmp_path):
+    more = {"strategies": ("dps", "clean-image"), "strengths": ("10",), "best_of": (), "budget": "calls", "steps": (4,)}
+    results = tournament.compare(asked(tmp_path, **more))
+    spent = results.rows[results.rows["strategy"] != "unguided"].groupby("arm")["denoiser_calls"].mean()
+    assert spent.nunique() == 1
+    assert len(spent) == 3
+
+
+@pytest.mark.parametrize("key", sorted(suites()))
+def test_suites_can_be_asked_for(tmp_path, key):
+    request = resolved(tmp_path, key, seeds="0-1")
+    assert request.seeds == (0, 1)
+    assert request.suite == key
+    assert len(request.styles) >= 5
+    tournament._checked(request)
+
+
+def test_the_standard_suite_has_thirty_prompts_and_every_strategy(tmp_path):
+    request = resolved(tmp_path, "standard")
+    found = cells(request, request.settings()[0])
+    assert len({(cell.style, cell.brief.prompt) for cell in found}) >= 30
+    assert len(request.seeds) == 16
+    assert set(request.strategies) | {"cfg", "apg", "interval"} == set(presets()) - {"reno"}

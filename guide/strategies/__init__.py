@@ -5,6 +5,7 @@ from typing import Any, Literal
 from guide.loops import LOOPS, find
 from guide.strategies.clean_image import CleanImage
 from guide.strategies.noise_shaping import DSG, NTRK
+from guide.strategies.prompt_only import APG, CFG, Interval
 from guide.strategies.strategy import Outcome, Step, Strategy
 from guide.strategies.tfg import DPS, MPGD, TFG, FreeDoM
 from guide.strategies.unguided import Unguided
@@ -12,12 +13,12 @@ from guide.strategies.universal import Universal
 from probes.config import catalogue, lookup, nearest, offer
 from probes.errors import UserError
 
-__all__ = ["DPS", "DSG", "MPGD", "NTRK", "STRATEGIES", "TFG", "CleanImage", "FreeDoM", "Outcome", "Preset", "Step", "Strategy",
-           "Unguided", "Universal", "load", "presets"]
+__all__ = ["APG", "CFG", "DPS", "DSG", "MPGD", "NTRK", "STRATEGIES", "TFG", "CleanImage", "FreeDoM", "Interval", "Outcome", "Preset",
+           "Step", "Strategy", "Unguided", "Universal", "load", "presets"]
 
 STRATEGIES: dict[str, type[Strategy]] = {
     "unguided": Unguided, "clean-image": CleanImage, "mpgd": MPGD, "dps": DPS, "freedom": FreeDoM, "universal": Universal, "tfg": TFG,
-    "dsg": DSG, "ntrk": NTRK}
+    "dsg": DSG, "ntrk": NTRK, "cfg": CFG, "apg": APG, "interval": Interval}
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class Preset:
 
     `loop`: the whole-run method of guide/loops that goes around it, and which the settings then belong to; `paper`: its source,
     "unverified" where that was not read; `gradient`: through what it is taken; `stochastic`: it needs a scheduler that adds noise;
-    `single_step`: it repeats steps, which a multistep scheduler does not allow.
+    `single_step`: it repeats steps, which a multistep scheduler does not allow. `unit`: what its strength is counted in, so that a model's
+    default can be turned into one: "guidance", where all agree; "guidance scale", of the prompt; "own", as its settings have it.
     """
 
     strategy: str
@@ -38,6 +40,7 @@ class Preset:
     stochastic: bool = False
     single_step: bool = False
     cost: str = ""
+    unit: Literal["guidance", "guidance scale", "own"] = "guidance"
     settings: dict[str, Any] = field(default_factory=dict)
     key: str = ""
 

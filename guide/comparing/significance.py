@@ -1,0 +1,89 @@
+"""Whether two strategies can be told apart: Wilcoxon over prompts, Holm's correction, win rates, and how many seeds it would take."""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from math import ceil, isnan, nan
+
+import numpy as np
+from scipy.stats import norm, wilcoxon
+
+from guide.statistics import Interval, clusters_of, mean_difference
+
+ALPHA, POWER = 0.05, 0.8
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Holm's step-down adjustment of a family of p-values, in their order; nan belongs to no family and stays nan."""
+    values = np.asarray(p, dtype=float)
+    known = np.flatnonzero(~np.isnan(values))
+    adjusted, running = np.full(len(values), nan), 0.0
+    for rank, index in enumerate(known[np.argsort(values[known], kind="stable")]):
+        running = max(running, min(1.0, (len(known) - rank) * values[index]))
+        adjusted[index] = running
+    return adjusted.tolist()
+
+
+def signed_rank(differences: Sequence[float], prompts: Sequence[Hashable]) -> float:
+    """Two-sided p of Wilcoxon's signed-rank test on the prompts' mean differences, which are independent as the pairs of one prompt are
+    not (on the pairs where all share one prompt). Exact up to 50 of them without ties; nan where nothing differs. Fewer than 6 cannot
+    come below .05."""
+    values = np.asarray(differences, dtype=float)
+    kept = np.isfinite(values)
+    if not kept.any():
+        return nan
+    groups, _ = clusters_of([prompt for prompt, keep in zip(prompts, kept, strict=True) if keep])
+    means = np.bincount(groups, values[kept]) / np.bincount(groups)
+    moved = means[np.abs(means) > 1e-12]
+    return float(wilcoxon(moved).pvalue) if len(moved) else nan
+
+
+def wins(differences: Sequence[float], prompts: Sequence[Hashable]) -> Interval:
+    """Share of the pairs in which the first is the better one, ties counting half, with the same cluster interval within [0, 1]."""
+    values = np.asarray(differences, dtype=float)
+    found = mean_difference(np.where(np.isnan(values), nan, np.sign(values) / 2), prompts, bounds=(-0.5, 0.5))
+    shifted = (found.mean + 0.5, found.low + 0.5, found.high + 0.5)
+    return Interval(*shifted, found.pairs, found.clusters, found.method, found.p)
+
+
+@dataclass(frozen=True)
+class Needed:
+    """What it would take to tell a difference of the size seen from 0 at p < .05 in 8 of 10 experiments.
+
+    `seeds`: for each of the prompts at hand; None where more seeds cannot do it because the prompts themselves disagree; `prompts`: how
+    many prompts, at the seeds for each that there were. Both None where no difference was seen.
+    """
+
+    seeds: int | None
+    prompts: int | None
+
+    def __str__(self) -> str:
+        if self.prompts is None:
+            return "-"
+        return f"{self.seeds} a prompt" if self.seeds is not None else f"{self.prompts} prompts"
+
+
+def needed(differences: Sequence[float], prompts: Sequence[Hashable], alpha: float = ALPHA, power: float = POWER) -> Needed:
+    """From variance between prompts and within them (one-way analysis of variance), by the normal approximation."""
+    values = np.asarray(differences, dtype=float)
+    kept = np.isfinite(values)
+    values = values[kept]
+    if len(values) < 2 or abs(mean := float(values.mean())) < 1e-12:
+        return Needed(None, None)
+    codes = {prompt: code for code, prompt in enumerate(dict.fromkeys(p for p, keep in zip(prompts, kept, strict=True) if keep))}
+    groups = np.array([codes[prompt] for prompt, keep in zip(prompts, kept, strict=True) if keep])
+    sizes, count = np.bincount(groups), len(codes)
+    means = np.bincount(groups, values) / sizes
+    each = len(values) / count
+    inner = float(((values - means[groups]) ** 2).sum() / (len(values) - count)) if len(values) > count else 0.0
+    outer = max(float(means.var(ddof=1)) - inner / each, 0.0) if count > 1 else 0.0
+    if len(values) == count:
+        outer = float(values.var(ddof=1))  # a seed a prompt: what is between and what is within cannot be told apart
+    target = (mean / float(norm.ppf(1 - alpha / 2) + norm.ppf(power))) ** 2
+    left = count * target - outer
+    seeds = max(1, ceil(inner / left)) if left > 0 and (inner > 0 or outer > 0) else None
+    return Needed(seeds, max(2, ceil((outer + inner / each) / target)))
+
+
+def significant(adjusted: float, interval: Interval) -> bool:
+    """Whether a figure may be set in bold: its adjusted p is below .05 and its interval leaves 0 out."""
+    return not isnan(adjusted) and adjusted < ALPHA and interval.excludes_zero
