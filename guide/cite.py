@@ -52,6 +52,12 @@ SOURCES: dict[str, Entry] = {
         "song2023lgd", "Loss-Guided Diffusion Models for Plug-and-Play Controllable Generation",
         ("Jiaming Song", "Qinsheng Zhang", "Hongxu Yin", "Morteza Mardani", "Ming-Yu Liu", "Jan Kautz", "Yongxin Chen", "Arash Vahdat"),
         2023, read=False, venue="International Conference on Machine Learning"),
+    "2410.02416": Entry(
+        "sadat2024apg", "Eliminating Oversaturation and Artifacts of High Guidance Scales in Diffusion Models",
+        ("Seyedmorteza Sadat", "Otmar Hilliges", "Romann M. Weber"), 2024, read=False),
+    "2404.07724": Entry(
+        "kynkaanniemi2024interval", "Applying Guidance in a Limited Interval Improves Sample and Distribution Quality in Diffusion Models",
+        ("Tuomas Kynkäänniemi",), 2024, read=False, others=True),
     "2606.18066": Entry("noisetilt2026", "", (), 2026, read=False),
     "2606.02884": Entry("damping2026", "", (), 2026, read=False),
     "2501.06848": Entry(

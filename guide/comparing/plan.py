@@ -66,7 +66,8 @@ def measured(asked: Asked, setting: Setting, pipeline: Any, encoder: Encoder, on
     batch, steps = seeds[: asked.batch], setting.settings.steps
     kinds = list(dict.fromkeys(arm.kind for arm in [*arms, Arm("best-of")]))
     samplers = {sampler: described(pipeline, sampler) for sampler in dict.fromkeys(sampler for _, sampler in kinds)}
-    few, many = max(2, min(steps // 5, 10)), max(2, min(2 * (steps // 5), 20))
+    few = min(max(2, steps // 5), 10, steps)
+    many = min(max(few + 2, 2 * few), steps)
     first = {kind: next(arm for arm in [*arms, Arm("best-of")] if arm.kind == kind) for kind in kinds}
 
     def cost(arm: Arm, count: int) -> tuple[int, dict[str, float]]:

@@ -21,6 +21,7 @@ from probes import encoders, judge
 from probes.atomic import write_text
 from probes.auditing.processes import Process, joined
 from probes.errors import UserError
+from probes.lineage import same_family
 
 Progress = Callable[[str, int, int], None]
 Notice = Callable[[object], None]
@@ -52,8 +53,10 @@ def compare(
     on_progress("loading", 0, 0)
     encoder = encoders.load(asked.encoder, process.device)
     jury = [judge.load(name, process.device) for name in asked.judges]
-    for one in jury:
+    for k, one in enumerate(jury):
         one.check([encoder.lineage])
+        if clash := next(((other.name, why) for other in jury[:k] if (why := same_family(other.lineage, one.lineage))), None):
+            raise UserError(f"The judges {clash[0]} and {one.name} are of one family ({clash[1]}); name judges of different families.")
     now.device = process.device
     now.weights = {"encoder": encoder.fingerprint, **{one.name: one.lineage.weights for one in jury}}
     now.lineages = {"encoder": encoder.lineage, **{one.name: one.lineage for one in jury}}
