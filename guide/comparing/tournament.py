@@ -16,7 +16,7 @@ from guide.comparing.choice import chosen
 from guide.comparing.plan import Plan
 from guide.comparing.reading import read
 from guide.comparing.results import Results
-from guide.run import Request, fingerprint, remarks
+from guide.run import Request, fingerprint, remarks, unlike
 from probes import encoders, judge
 from probes.atomic import write_text
 from probes.auditing.processes import Process, joined
@@ -163,7 +163,11 @@ def _make(
                 done += 1
                 on_progress(label, done, total)
 
-            making.write(job, asked, *making.made(job, pipeline, encoder, stepped), traces)
+            images, trace, meter = making.made(job, pipeline, encoder, stepped)
+            for line in unlike(trace, now.notes):
+                now.notes.append(line)
+                notice(line)
+            making.write(job, asked, images, trace, meter, traces)
 
 
 def _steps(one: Plan, job: making.Job) -> range:

@@ -44,7 +44,7 @@ class CFG(PromptOnly):
 
 @dataclass(frozen=True)
 class Interval(PromptOnly):
-    """Classifier-free guidance in the middle of the run alone (Kynkäänniemi et al., arXiv:2404.07724): scale w inside, 1 outside.
+    """Classifier-free guidance in the middle of the run alone (Kynkäänniemi et al., arXiv:2404.07724, unverified): scale w inside, 1 outside.
 
     The paper gives the interval in noise levels, which are another model's; `start` and `stop` are shares of the run here. It saves the
     unconditional pass outside of the interval; a pipeline that computes both in one batch does not, so that the cost stays.
@@ -60,7 +60,7 @@ class Interval(PromptOnly):
 
 @dataclass(frozen=True)
 class APG(PromptOnly):
-    """Adaptive projected guidance (Sadat, Hilliges and Weber, arXiv:2410.02416; as diffusers' `normalized_guidance` has it).
+    """Adaptive projected guidance (Sadat, Hilliges and Weber, arXiv:2410.02416, unverified; as diffusers' `normalized_guidance` has it).
 
     The difference D_c - D_u, with a running sum of earlier ones times `momentum`, is cut to a length of at most `threshold` and freed of
     the share `1 - eta` of what is parallel to D_c, which is what saturates. `threshold` is RMS per number (diffusers' default norm of 15
