@@ -237,7 +237,7 @@ def _sampled(effect: Effect) -> bool:
 def _choice(results: "Results") -> Table:
     rows = tuple(
         (
-            Cell(row["arm"] + (f" ({row['setting']})" if len({r["setting"] for r in results.choice}) > 1 else ""), row["chosen"]),
+            Cell(row["arm"] + (f" ({row['setting']})" if len({r["setting"] for r in results.choice}) > 1 else "")),
             Cell(f"{said(row['gain'], '{:+.2f}')} [{said(row['low'], '{:+.2f}')}, {said(row['high'], '{:+.2f}')}]"),
             Cell("chosen" if row["chosen"] else ""),
         )

@@ -44,7 +44,7 @@ class CFG(PromptOnly):
 
 @dataclass(frozen=True)
 class Interval(PromptOnly):
-    """Classifier-free guidance in the middle of the run alone (Kynkäänniemi et al., arXiv:2404.07724, unverified): scale w inside, 1 outside.
+    """Classifier-free guidance in the middle of the run alone (Kynkäänniemi et al., arXiv:2404.07724, unverified): w inside, 1 outside.
 
     The paper gives the interval in noise levels, which are another model's; `start` and `stop` are shares of the run here. It saves the
     unconditional pass outside of the interval; a pipeline that computes both in one batch does not, so that the cost stays.
