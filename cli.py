@@ -326,6 +326,24 @@ def strategies() -> None:
 
 
 @app.command()
+def plan(model: Model = "embedded",
+         strategy: Annotated[str, typer.Option(help="How to steer; `guide strategies` lists them.")] = "clean-image",
+         size: Size = "", seeds: Seeds = "0-3", steps: Steps = None, encoder: Encoder = "embedded", device: Device = "auto",
+         dtype: Dtype = "auto", decoder: Decoder = "auto",
+         batch: Annotated[int, typer.Option(min=1, help="Pictures made at a time.")] = 4) -> None:
+    """Predict seconds and memory of the guided pictures before anything is loaded; takes some ten seconds to measure this machine."""
+    from guide.brief import parse_seeds, parse_size
+    pictures, pixels = len(parse_seeds(seeds)), parse_size(size) if size else None
+    from guide.planning import report
+    from guide.planning.plan import plan
+    found = plan(model, strategy, pixels, steps, pictures, batch, encoder, device, dtype, decoder)
+    from rich.console import Console
+    Console().print(report.table(found))
+    for line in report.lines(found, pictures):
+        typer.echo(line)
+
+
+@app.command()
 def cite(run: Annotated[Path, typer.Argument(help="The folder of a run of `guide generate` or `guide compare`.")]) -> None:
     """Print BibTeX for what a run used; sources that nobody here has read are marked."""
     from guide import record
