@@ -81,6 +81,10 @@ def audit(
     keys = read(found, meant, 0)
     other = read(before, pairing.intents(before, found, meant), len(found)) if before else []
     real = read(beside, [item.intention for item in beside], len(found) + len(before)) if beside else []
+    for source in ledger.steered(keys):
+        steerers += filter(None, [reader.lineage if source == encoder else encoders.named_lineage(source)])
+    if verdict:
+        verdict.check(steerers)  # again: of pictures without a record only the files themselves say what steered them
     rows = columns.completed(ledger.frame(keys))
     likeness.mark(rows)
     if before:

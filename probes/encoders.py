@@ -199,6 +199,14 @@ def load(source: str = "embedded", device: str | torch.device = "cpu", dtype: to
     return _load(str(source), str(device), dtype)
 
 
+def named_lineage(source: str) -> Lineage | None:
+    """Where the encoder that a picture names comes from, as far as that is known without fetching it; None for no encoder's name."""
+    if source == "embedded":
+        return load(source).lineage
+    model, _, tag = source.rpartition(":")
+    return Lineage(data=tag.split("_")[0]) if model and model != "hf-hub" else None
+
+
 @functools.lru_cache(maxsize=8)
 def _load(source: str, device: str, dtype: torch.dtype | None) -> Encoder:
     if dtype not in PRECISIONS:

@@ -53,6 +53,15 @@ def test_rows_come_in_order_with_every_column(folder):
     assert any("real ones" in sentence for sentence in report.summary["sentences"])
 
 
+def test_pictures_that_left_their_run_say_what_steered_them(tmp_path):
+    for k, strategy in enumerate(("clean-image", "unguided")):
+        png.save(pictures(1)[0], tmp_path / f"{k}.png", {"encoder": "embedded", "strategy": strategy, "model": "embedded"})
+    report = audit(tmp_path)
+    assert report.summary["encoder"]["steered"]
+    assert report.rows["strategy"].tolist() == ["clean-image", "unguided"]
+    assert not audit(tmp_path / "1.png").summary["encoder"]["steered"]
+
+
 def test_a_score_is_the_one_that_steers(folder):
     encoder = encoders.load("embedded")
     with torch.no_grad():

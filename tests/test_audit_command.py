@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -128,3 +129,26 @@ def test_two_processes_give_the_files_of_one(folder):
     assert {path.name.split("-")[1] for path in (folder / "two" / "parts").iterdir()} == {"0", "1"}
     for kind in ("csv", "json", "html"):
         assert (folder / "one" / f"audit.{kind}").read_bytes() == (folder / "two" / f"audit.{kind}").read_bytes()
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_outright_loses_nothing(folder):
+    for seed in range(4, 420):
+        paint(folder / "new" / f"{seed}.png", seed)
+    (folder / "new" / "bad.png").write_bytes(b"no picture")
+    command = [sys.executable, str(ROOT / "cli.py"), "audit", "new", "--style", "baroque", "--device", "cpu", "-q", "--out"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    running = subprocess.Popen([*command, "killed"], cwd=folder, env=environment)
+    parts, until = folder / "killed" / "parts", time.monotonic() + 200
+    while time.monotonic() < until and not list(parts.glob("part-*.parquet")):
+        time.sleep(0.05)
+    running.kill()
+    running.wait()
+    before = {path: path.stat().st_mtime_ns for path in parts.glob("part-*.parquet")}
+    assert 0 < len(before) < 4
+    for out in ("killed", "whole"):
+        subprocess.run([*command, out], cwd=folder, env=environment, check=True, capture_output=True, timeout=280)
+    assert all(path.stat().st_mtime_ns == when for path, when in before.items())
+    for kind in ("csv", "json", "html"):
+        assert (folder / "killed" / f"audit.{kind}").read_bytes() == (folder / "whole" / f"audit.{kind}").read_bytes()
+    assert len(pd.read_parquet(folder / "killed" / "audit.parquet")) == 421

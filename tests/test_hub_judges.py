@@ -12,6 +12,7 @@ from transformers import BitImageProcessor, Dinov2Config, Dinov2Model
 from typer.testing import CliRunner
 
 import cli
+from guide import png
 from guide.brief import Brief
 from probes import encoders, judge
 from probes.audit import audit
@@ -167,6 +168,12 @@ def test_a_judge_of_what_steered_refuses_and_names_the_clash(preset, steered, to
     weights = judge.load(source, heads=tuple(heads)).lineage.weights
     with pytest.raises(UserError, match="share their weights"):
         audit(gallery, judge=source, judge_heads=heads, steered_by=[Lineage(weights)])
+
+
+def test_a_judge_refuses_pictures_that_say_themselves_that_its_kin_steered(hpsv2, tmp_path):
+    png.save(torch.rand(3, 40, 40), tmp_path / "a.png", {"encoder": "ViT-B-32:laion2b_s34b_b79k", "strategy": "clean-image"})
+    with pytest.raises(UserError, match="laion2b images"):
+        audit(tmp_path, judge=hpsv2)
 
 
 def test_every_preset_says_where_it_comes_from_and_what_it_is_of():

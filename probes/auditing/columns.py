@@ -24,7 +24,9 @@ LATER = (  # what is known only when all pictures are read
     "baseline", "saturation_drift", "contrast_drift", "high_frequency_drift", "guide_gain", "verdict_gain", "flags", "duplicate_of",
     "duplicate_bits", "reference_match", "reference_bits",
 )  # fmt: skip
-INSIDE = {"sha256": pa.binary(32), "fingerprint": pa.binary(32), "trust": pa.string(), "ratings": pa.string()}  # never written
+INSIDE = {  # never written; `steered` is the encoder that the file names
+    "sha256": pa.binary(32), "fingerprint": pa.binary(32), "trust": pa.string(), "ratings": pa.string(), "steered": pa.string(),
+}  # fmt: skip
 RATED = ("rating", "human")  # a column of what people said is called so, or begins with it and an underscore
 SHOWN = 5000  # pictures on a page: more would make one that no browser opens gladly
 SEPARATOR = "\n"  # between notes until they are written: none holds one

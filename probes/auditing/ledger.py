@@ -84,7 +84,7 @@ class Ledger:
 
     def frame(self, keys: Iterable[bytes]) -> pd.DataFrame:
         """The rows of these keys in this order, as columns, without pictures and features; ratings have their columns."""
-        names = [name for name in columns.STORED.names if name != "trust"]
+        names = [name for name in columns.STORED.names if name not in ("trust", "steered")]
         found = list(self._slices(keys, names))
         made = columns.frame(pa.concat_tables(found) if found else columns.STORED.empty_table().select(names))
         ratings = made.pop("ratings")
@@ -97,6 +97,11 @@ class Ledger:
         """By reading, how far what was asked of these keys is to be trusted."""
         said = {text: None for part in self._slices(keys, ["trust"]) for text in part["trust"].unique().to_pylist() if text}
         return {name: sentence for text in said for name, sentence in json.loads(text).items()}
+
+    def steered(self, keys: Iterable[bytes]) -> list[str]:
+        """The encoders that the files of these keys name as what steered them."""
+        named = (source for part in self._slices(keys, ["steered"]) for source in part["steered"].unique().to_pylist())
+        return list(dict.fromkeys(filter(None, named)))
 
     def pictures(self, keys: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
         """Thumbnail and map of each key; one part is in memory at a time."""

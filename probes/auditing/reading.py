@@ -14,6 +14,7 @@ from probes.auditing import damage, looks, opening, reasons
 from probes.auditing.intention import Intention
 from probes.auditing.item import Item
 from probes.auditing.ledger import Entry
+from probes.auditing.pairing import UNGUIDED
 from probes.content import ContentProbe
 from probes.encoders import Encoder
 from probes.errors import UserError
@@ -28,7 +29,7 @@ from probes.style import StyleProbe
 
 MOST_AIMS = 4096  # intentions whose measures are kept: a million prompts would fill the memory
 HEADS = ("style", "period", "content", "scene", "origin", "artifacts", "domain")
-SCHEMA = 2  # of the rows: raise it when a reading changes its meaning
+SCHEMA = 3  # of the rows: raise it when a reading changes its meaning
 
 
 @dataclass(slots=True)
@@ -190,6 +191,8 @@ def _said(said: dict, row: dict) -> dict:
     """Variant, strategy, generator and seed as the file says them, where nothing else did."""
     texts, seed = {"variant": "variant", "strategy": "strategy", "generator": "model"}, said.get("seed")
     found = {cell: printable(said[name]) for cell, name in texts.items() if isinstance(said.get(name), str) and cell not in row}
+    if isinstance(said.get("encoder"), str) and said.get("strategy") != UNGUIDED:
+        found["steered"] = printable(said["encoder"])
     return found | ({"seed": seed} if type(seed) is int and abs(seed) < 2**63 and "seed" not in row else {})
 
 
