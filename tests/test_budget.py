@@ -42,6 +42,7 @@ def test_best_of_matches_the_arms_seconds():
     assert rival(ARMS[1], [*ARMS, *some], COSTS, 25).candidates == 6
     assert rival(ARMS[2], [*ARMS, *some], COSTS, 25).candidates == 8
     assert rival(ARMS[0], [*ARMS, *some], COSTS, 25) is None
+    assert rival(ARMS[2], [*ARMS, Arm("best-of", candidates=2)], COSTS, 25) is None  # a fifth of its seconds is no match
     assert [arm.candidates for arm in best_of(ARMS, COSTS, 25, (3, 3))] == [3]
 
 

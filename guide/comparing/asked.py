@@ -45,7 +45,7 @@ class Asked:
     period: tuple[int, int] | None = None
     models: tuple[str, ...] = ("embedded",)
     steps: tuple[int, ...] = ()
-    scales: tuple[float, ...] = ()
+    guidance_scales: tuple[float, ...] = ()
     size: tuple[int, int] | None = None
     encoder: str = "embedded"
     judges: tuple[str, ...] = ("verdict", "referee")
@@ -82,7 +82,7 @@ class Asked:
         found = []
         for model in self.models:
             for steps in self.steps or (None,):
-                for scale in self.scales or (None,):
+                for scale in self.guidance_scales or (None,):
                     one = Request(Brief(), self.out, model=model, steps=steps, guidance_scale=scale, size=self.size).settings()
                     found.append(Setting(model, one))
         return list(dict.fromkeys(found))

@@ -93,9 +93,14 @@ def equal_n(arm: Arm, costs: Costs, steps: int) -> int:
 
 
 def rival(arm: Arm, arms: Sequence[Arm], costs: Costs, steps: int) -> Arm | None:
-    """The best-of arm whose seconds come nearest to this arm's: what it has to beat."""
-    others = [other for other in arms if other.strategy == "best-of"]
-    if not others or arm.strategy in ("unguided", "best-of"):
+    """The best-of arm that costs the same seconds, give or take a third: what this arm has to beat. None where there is none, as for an
+    arm that costs no more than the plain pipeline."""
+    if arm.strategy in ("unguided", "best-of"):
         return None
-    spent = costs[arm.kind].of("seconds", arm.steps or steps, arm.candidates)
-    return min(others, key=lambda other: abs(costs[other.kind].of("seconds", other.steps or steps, other.candidates) - spent))
+
+    def seconds(one: Arm) -> float:
+        return costs[one.kind].of("seconds", one.steps or steps, one.candidates)
+
+    spent = seconds(arm)
+    near = [other for other in arms if other.strategy == "best-of" and abs(seconds(other) - spent) <= spent / 3]
+    return min(near, key=lambda other: abs(seconds(other) - spent), default=None)

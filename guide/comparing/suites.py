@@ -63,7 +63,7 @@ def resolved(out: Path, suite: str | None = None, **typed: Any) -> Asked:
     if "strengths" in told:
         asked["strengths"] = tuple(told["strengths"])
     asked |= _numbers(told, "steps", int) | _numbers(told, "best_of", int)
-    asked |= {"scales": scales["guidance_scale"]} if (scales := _numbers(told, "guidance_scale", float)) else {}
+    asked |= {"guidance_scales": scales["guidance_scale"]} if (scales := _numbers(told, "guidance_scale", float)) else {}
     if size := told.get("size"):
         asked["size"] = parse_size(size)
     if period := told.get("period"):

@@ -45,7 +45,7 @@ def compare(
     _checked(asked)
     settings = asked.settings()
     resolved = record.plain({**vars(asked), "settings": [vars(s) for s in settings], "kind_of_run": "tournament"})
-    resolved |= {"model": asked.models[0], "strategies": {name: None for name in asked.strategies}}
+    resolved |= {"model": asked.models[0], "strategies": {name: {} for name in asked.strategies}}
     before = record.earlier(asked.out, resolved, "compare", FREE)
     now = record.Record(resolved, command=asked.command or record.typed(), kind="compare", seeds=asked.seeds)
     if process.index == 0:
