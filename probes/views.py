@@ -16,7 +16,7 @@ class Views:
     `mirror` flips half of them; with `whole` the first is the largest centred square, unmirrored. `Views(count=1, noise=0)` just reads.
     """
 
-    count: int = 8
+    count: int = 4
     smallest: float = .6
     noise: float = .05
     mirror: bool = True

@@ -156,9 +156,10 @@ def train(run: Run, losses: Callable[[int, float], dict[str, torch.Tensor]], cli
     saved, skipped, means = time.monotonic(), 0, {}
     columns = TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}")
     with Progress(*columns, disable=not run.main) as bar:
-        before = f"{run.step} steps, {run.seconds / 60:.0f} minutes so far" if run.step else ""
+        before = f"{run.step} steps in {run.seconds / 60:.0f} minutes before"
+        note = f"finished, {before}" if run.progress >= 1 else before if run.step else ""
         task = bar.add_task(run.folder.name, total=1.0, note="")
-        bar.update(task, completed=run.progress, note="finished before: " + before if run.progress >= 1 else before)
+        bar.update(task, completed=run.progress, note=note)
         while run.progress < 1:
             start = time.monotonic()
             run.reseed()

@@ -11,10 +11,10 @@ def generators(*seeds):
     return [torch.Generator().manual_seed(seed) for seed in seeds]
 
 
-def test_there_are_eight_noisy_views_by_default():
+def test_there_are_four_noisy_views_by_default():
     views = Views()(torch.full((2, 3, 40, 60), .5), generators(0, 1))
-    assert Views().count == 8
-    assert views.shape == (16, 3, 40, 40)
+    assert Views().count == 4
+    assert views.shape == (8, 3, 40, 40)
     assert (views.flatten(1).std(1) - Views().noise).abs().max() < .01
 
 
