@@ -94,7 +94,7 @@ def classifiers(folder: Path, paintings: Path, work: Path, pipeline, steps: int,
     rows = np.sort(np.random.default_rng(0).permutation(rows)[:most])
     label = torch.tensor([STYLES.index(style) if style in STYLES else -1 for style in table["style"]])
     pool = latents(pipeline.vae, images, rows, folder / f"latents-{len(rows)}.pt", 2)
-    held = latents(pipeline.vae, images, test[::3], folder / "test-latents.pt", 1)[0].float()
+    held = latents(pipeline.vae, images, test[::6], folder / "test-latents.pt", 1)[0].float()
     weights = torch.tensor(data.balance(table.iloc[rows], style=0.6, artist=0.35))
     alphas = pipeline.scheduler.alphas_cumprod
     torch.manual_seed(0)
@@ -111,7 +111,7 @@ def classifiers(folder: Path, paintings: Path, work: Path, pipeline, steps: int,
             x = noisy(held, times, alphas, torch.Generator().manual_seed(1))
             with torch.no_grad():
                 guess = torch.cat([model(*pair).argmax(1) for pair in zip(x.split(128), times.split(128), strict=True)])
-            accuracy[name][time] = balanced_accuracy(label[test[::3]].numpy(), guess.numpy())
+            accuracy[name][time] = balanced_accuracy(label[test[::6]].numpy(), guess.numpy())
     return made, accuracy
 
 
