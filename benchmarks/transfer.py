@@ -132,14 +132,14 @@ def at_equal_distance(cells: pd.DataFrame, baseline: str, metric: str = "structu
     Ours runs along straight lines from the photograph (distance 0, gain 0) through its bounds; beyond the last it stays where it is.
     """
     rows = []
-    for (name, style), group in cells.groupby(["content", "style"]):
+    for (name, style), group in cells.groupby(["photograph", "style"]):
         group = group.set_index("method")
         own = group[group.index.str.startswith("ours")].sort_values(metric)
         if baseline not in group.index or len(own) < len(BOUNDS):
             continue
         distance = group.loc[baseline, metric]
         gain = np.interp(distance, [0., *own[metric]], [0., *own["gain"]])
-        rows.append({"content": name, "style": style, "distance": distance, "gain": group.loc[baseline, "gain"], "ours": gain})
+        rows.append({"photograph": name, "style": style, "distance": distance, "gain": group.loc[baseline, "gain"], "ours": gain})
     return pd.DataFrame(rows)
 
 
@@ -155,7 +155,7 @@ def table(cells: pd.DataFrame) -> tuple[list[str], list[str]]:
     for baseline in BASELINES:
         found = at_equal_distance(cells, baseline)
         if len(found):
-            apart = mean_difference(found.ours - found.gain, found.content.tolist())
+            apart = mean_difference(found.ours - found.gain, found.photograph.tolist())
             pairs.append(f"| {baseline} | {len(found)} | {found.distance.mean():.3f} | {found.gain.mean():+.2f} | "
                          f"{found.ours.mean():+.2f} | {apart} |")
     return lines, pairs
@@ -171,7 +171,7 @@ def main(
     encoder, reader, began = encoders.load("embedded"), judge.load(watcher), time.perf_counter()
     photos, made, store = contents(names), methods(encoder, out), out / "cells.csv"
     cells = pd.read_csv(store).to_dict("records") if store.is_file() else []
-    done = {(cell["content"], cell["style"], cell["method"]) for cell in cells}
+    done = {(cell["photograph"], cell["style"], cell["method"]) for cell in cells}
     jobs = [(name, style, method) for name in names for style in styles for method in made if (name, style, method) not in done]
     for name, style, method in jobs:
         if time.perf_counter() - began > 60 * minutes:
@@ -183,12 +183,12 @@ def main(
         path = out / f"{name}-{style}" / f"{method.replace(' ', '-')}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         image.to_pil(picture).save(path)
-        told = {"content": name, "style": style, "method": method, "seconds": seconds}
+        told = {"photograph": name, "style": style, "method": method, "seconds": seconds}
         cells.append(told | read(encoder, reader, photos[name], picture, style))
         write_text(store, pd.DataFrame(cells).to_csv(index=False))
         done.add((name, style, method))
     frame = pd.DataFrame(cells)
-    frame = frame[frame.content.isin(names) & frame["style"].isin(styles)]
+    frame = frame[frame.photograph.isin(names) & frame["style"].isin(styles)]
     lines, pairs = table(frame)
     told = {"date": date.today().isoformat(), "hardware": platform.processor() or platform.machine(), "threads": torch.get_num_threads(),
             "torch": torch.__version__, "judge": watcher, "cells": frame.to_dict("records")}  # fmt: skip

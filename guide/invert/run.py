@@ -23,6 +23,7 @@ from probes import encoders, image, judge, overview
 from probes.audit import audit
 from probes.auditing.report import Report
 from probes.errors import UserError
+from probes.heads import card
 
 SIDE, STEPS, SMALLEST = 192, 160, 32
 VARIATION = 2.  # beside a log-odd: dots that please the head one by one cost more than shapes
@@ -173,8 +174,9 @@ def _flipped(request: Request, encoder, now: record.Record, device: str, on_prog
     sheet.save(request.out / "sheet.png", f"The smallest change that flips the {probe} reading", [sheet.Block("", tuple(blocks))],
                request.command or record.typed(), side=224)
     lines = [_sentence(row) for row in rows]
-    if sensitivity := getattr(known.get(probe), "sensitivity", ""):
-        lines.append(sensitivity)
+    stem = None if request.head_files else card.shipped(probe, encoder)
+    if sensitivity := (card.read(stem).get("sensitivity") if stem else None):
+        lines.append(f"For comparison: {sensitivity['sentence']}")
     return Result(request.out, request.out / "sheet.png", frame, tuple(lines))
 
 

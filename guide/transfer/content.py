@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from probes import distance, image
 from probes.config import lookup
+from probes.constraints import Constraint
 from probes.encoders import Encoder
 from probes.features import convolutional
 
@@ -39,6 +40,7 @@ NAMES = {
     "lpips": "LPIPS (AlexNet), where the trunk's weights are on disk",
     "artifacts": "severity of damage beyond the photograph's own",
 }  # fmt: skip
+DAMPING, RATE = .2, 4.  # of multipliers: brushwork distances are well below 1, and a stiffer hold loses them on its way back
 UNASKED = ("structure", "self-similarity", "content", "ms-ssim")
 SCALES = {"structure": .1, "self-similarity": .05, "content": .1, "ms-ssim": .1, "lpips": .1, "artifacts": .1}
 
@@ -52,6 +54,12 @@ def distances(encoder: Encoder, photo: Tensor, names: tuple[str, ...]) -> dict[s
         measure = BUILDERS[name](encoder, photo)
         made[name] = Distance(name, "distance", (0., 2. if name in ("structure", "content") else 1.), SCALES[name], measure)
     return made
+
+
+def constraints(encoder: Encoder, photo: Tensor, keep: tuple[tuple[str, float], ...]) -> dict[str, Constraint]:
+    """The distances that are to stay at most at a bound, by name, by the modified differential method of multipliers."""
+    made = distances(encoder, photo, tuple(name for name, _ in keep))
+    return {name: Constraint(made[name], bound, "at most", damping=DAMPING, rate=RATE) for name, bound in keep}
 
 
 def fitted(images: Tensor) -> Tensor:

@@ -113,8 +113,7 @@ class Diffusion:
         source = image.resize(photo.pixels, tuple(size)).clamp(0, 1)
         strategy = strategies.load("clean-image", strength=model.strength if request.guidance is None else request.guidance)
         target = self.pixels.target(photo.pixels, seed) if request.references else None
-        kept = content.distances(self.pixels.encoder, source, tuple(name for name, _ in request.keep))
-        constraints = {name: Constraint(kept[name], bound, "at most") for name, bound in request.keep}
+        constraints = content.constraints(self.pixels.encoder, source, request.keep)
         readings = words.objective(request.brief, self.pixels.encoder, source, not request.brief.prompt)
         held = Held(readings, target, self.pixels.encoder, constraints)
         run = self._inverted if request.invert else self._image_to_image

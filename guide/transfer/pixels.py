@@ -1,5 +1,5 @@
 """The engine *pixels*: brushwork, colours and readings descended on the picture itself, the photograph held by constraints."""
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,6 +16,8 @@ from probes.constraints import Constraint
 from probes.encoders import Encoder
 
 STEPS = 120
+ROOM = .5  # of a constraint that the colours alone may use up
+SHARES = (1., .8, .6, .4, .2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,20 +56,25 @@ class Pixels:
         pixels, request = photo.pixels, self.request
         # Frames of one scene share what they are compared with, or they would flicker with it.
         target = self.target(self.first if request.video else pixels, seed)
-        names = tuple(name for name, _ in request.keep)
-        kept = content.distances(self.encoder, pixels, names)
-        constraints = {name: Constraint(kept[name], bound, "at most") for name, bound in request.keep}
+        constraints = content.constraints(self.encoder, pixels, request.keep)
         objective = words.objective(request.brief, self.encoder, pixels, target is not None)
         compose = partial(composed, photo=pixels, mask=photo.mask, preserve=request.preserve_color)
         aim = Aim(self.encoder, target, self.strength, objective, constraints=constraints, compose=compose, mask=photo.mask)
-        start = pixels if target is None or request.preserve_color else self._start(pixels, target, photo.mask)
+        start = pixels if target is None or request.preserve_color else self._start(pixels, target, photo.mask, constraints)
         (generator,) = view_generators([seed])
         painted, trace = paint(pixels, start, aim, generator, Pace(self.steps), on_step=on_step)
         return painted.cpu(), trace, {"target": list(target.said) if target else []}
 
-    def _start(self, pixels: Tensor, target: Target, mask: Tensor | None) -> Tensor:
+    @torch.no_grad()
+    def _start(self, pixels: Tensor, target: Target, mask: Tensor | None, constraints: Mapping[str, Constraint]) -> Tensor:
+        """The photograph in the target's colours, as far toward them as the constraints leave half of what they allow: descent that has
+        to climb back first loses the brushwork on the way."""
         own = colour.palette(pixels, mask)
-        return colour.mapped(pixels, own, own.toward(target.palette, min(self.strength, 1.)))
+        for share in SHARES:
+            start = colour.mapped(pixels, own, own.toward(target.palette, share * min(self.strength, 1.)))
+            if all(float(one.measure(start)) <= ROOM * one.bound for one in constraints.values()):
+                return start
+        return pixels
 
     def target(self, pixels: Tensor, seed: int) -> Target | None:
         """Of the references, of the styles, or of both at even weights."""
