@@ -40,13 +40,13 @@ def main(pictures: Annotated[str, typer.Option(help="A folder; default: made-up 
          encoder: list[str] = ["embedded", "random:ViT-B-32"], workers: int = 2, batch: int = 32, rounds: int = 3, device: str = "cpu",  # noqa: B006
          memory: str = "", out: Path | None = None) -> None:  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
-        if memory:
-            said = [peak(int(number), Path(folder)) for number in memory.split(",")]
-        else:
-            found = files(pictures)[:count] if pictures else made(count, 512, Path(folder) / "made")
-            said = [throughput(source, found, workers, batch, rounds, device, Path(folder)) for source in encoder]
-    for one in said:
-        typer.echo(json.dumps(one, indent=1))
+        found = [] if memory else files(pictures)[:count] if pictures else made(count, 512, Path(folder) / "made")
+        measured = ((peak(int(number), Path(folder)) for number in memory.split(",")) if memory else
+                    (throughput(source, found, workers, batch, rounds, device, Path(folder)) for source in encoder))  # fmt: skip
+        said = []
+        for one in measured:
+            typer.echo(json.dumps(one, indent=1))
+            said.append(one)
     if out:
         out.write_text(json.dumps(said, indent=1) + "\n")
 

@@ -24,6 +24,7 @@ from probes.auditing.report import Report
 from probes.auditing.summary import summarise
 from probes.errors import UserError
 from probes.lineage import Lineage
+from probes.paths import printable
 from probes.probe import Intent
 
 BLOCK = 128  # pictures that are written, and dealt to processes, together
@@ -96,7 +97,9 @@ def audit(
     summary = summarise(rows, reader, verdict, ledger.trust(keys), steered=reader.lineage in steerers, damage=reading.artifacts is not None,
                         diversity=likeness.diversity(rows["style_target"], ledger.features(keys)),
                         reference=_beside(rows, keys, real, ledger, eyes) if beside else None)  # fmt: skip
-    summary["unasked_reliability"] = reading.unasked()
+    sources = {"images": images, "baseline": baseline, "reference": reference}
+    summary["data"] = {name: source if source is None else _named(source) for name, source in sources.items()}
+    summary |= {"heads": reading.heads(), "unasked_reliability": reading.unasked()}
     if before and not rows["baseline"].ne("").any():
         summary["sentences"].append(f"None of the {len(before)} pictures of the baseline has the seed and prompt, or the name, of one: "
                                     "nothing was compared.")
@@ -107,6 +110,11 @@ def audit(
             yield from pool.map(lambda k, one: (one[0] or reading.thumbnail(found[k]), one[1]), chosen, kept)
 
     return Report.finished(rows, summary, pictures if gallery and shard == (0, 1) else None)
+
+
+def _named(source: Tensor | str | Path | Sequence[str | Path]) -> str:
+    """What was audited, for the record: a path as it was given, or how many pictures were handed in."""
+    return printable(source) if isinstance(source, str | Path) else f"{len(source)} pictures handed in"
 
 
 def _beside(rows, keys: list[bytes], real: list[bytes], ledger: Ledger, features: str) -> dict:

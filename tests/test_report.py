@@ -96,6 +96,8 @@ def test_an_audit_is_saved_as_a_page_two_tables_and_one_object(tmp_path):
     assert (said["kind"], said["images"], said["judge"]) == ("audit", 2, None)
     assert "torch" in said["versions"]
     assert "rows" not in said
+    assert said["data"]["images"] == "2 pictures handed in"
+    assert len(said["heads"]["style"]["sha256"]) == 64
 
 
 def test_notes_and_ratings_have_their_columns(tmp_path):

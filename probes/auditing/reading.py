@@ -4,6 +4,7 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b, sha256
 from json import dumps
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -62,6 +63,11 @@ class Reading:
         heads = {"style": self.style.head, "period": self.period.head, "origin": self.origin.head}
         heads |= {"artifacts": self.artifacts.head} if self.artifacts else {}
         return {name: head.reliability for name, head in heads.items()} | self.scene.reliabilities
+
+    def heads(self) -> dict[str, dict]:
+        """The heads that ship for the encoder, by name: which kind each is, and its hash."""
+        found = {name: card.shipped(name, self.encoder) for name in HEADS}
+        return {name: {"kind": card.read(stem).get("head", "linear"), "sha256": _hash(stem)} for name, stem in found.items() if stem}
 
     def aimed(self, intention: Intention) -> tuple[Measure | None, ...]:
         """Measures of style, period and content for one intention; only the last few thousand are kept."""
@@ -198,8 +204,13 @@ def _said(said: dict, row: dict) -> dict:
 
 def _heads(encoder: Encoder) -> str:
     """A hash of every head that ships for the encoder, its card included: another head reads anew."""
-    digest = sha256(str(SCHEMA).encode())
-    for stem in filter(None, (card.shipped(name, encoder) for name in HEADS)):
-        for file in (stem.with_suffix(suffix) for suffix in (".json", ".safetensors")):
-            digest.update(file.read_bytes() if file.is_file() else b"")
+    stems = filter(None, (card.shipped(name, encoder) for name in HEADS))
+    return sha256("".join((str(SCHEMA), *map(_hash, stems))).encode()).hexdigest()
+
+
+def _hash(stem: Path) -> str:
+    """Of a head's card and tensors."""
+    digest = sha256()
+    for file in (stem.with_name(stem.name + suffix) for suffix in (".json", ".safetensors")):
+        digest.update(file.read_bytes() if file.is_file() else b"")
     return digest.hexdigest()

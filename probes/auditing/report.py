@@ -20,6 +20,7 @@ from probes.plain import plain
 
 COLUMNS = columns.COLUMNS
 Pictures = Callable[[Sequence[int]], Iterable[tuple[bytes, bytes]]]
+ENDS = 5  # best and worst pictures that a terminal names
 UNREAD = 10  # files that a terminal names
 CHUNK = 10_000  # rows that are written at a time
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
@@ -103,6 +104,9 @@ class Report:
         unread = self.rows[self.rows["error"] != ""]
         lines += [f"Not read: {_unread(row)}" for row in unread.head(UNREAD)[["image", "error"]].to_dict("records")]
         lines += [f"Not read: {len(unread) - UNREAD} more, with their reasons in the CSV."] if len(unread) > UNREAD else []
+        if len(self.rows) > len(shown):
+            ends = self.summary.get("ends") or {}
+            lines += [f"{end.capitalize()}: {', '.join(map(_printable, ends[end][:ENDS]))}." for end in ("best", "worst") if ends.get(end)]
         return Group(*([self._title(), table] if read else []), Text("\n".join([*lines, *self.summary.get("sentences", [])])))
 
     def _title(self) -> Text:

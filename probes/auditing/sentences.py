@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from probes.auditing.looks import LOOKS
 
+MANY = 6  # styles that a sentence lists
 NO_HEAD = "Artifacts were not read and there are no maps: no head for damage ships for this encoder."
 
 
@@ -22,6 +23,10 @@ def sentences(found: dict) -> Iterator[str]:
             yield f"{target}: the verdict does not know this style."
     if found["mean_year_error"] is not None:
         yield f"Period: off by {found['mean_year_error']:.0f} years on average."
+    varied = [f"{target} {style['diversity']:.2f}" for target, style in found["styles"].items() if style["diversity"] is not None]
+    if varied:
+        many = ", ".join(varied[:MANY]) + (f" and {len(varied) - MANY} more styles" if len(varied) > MANY else "")
+        yield f"Diversity, the mean of 1 - cosine between pictures of a style in {_eyes(found)}: {many}."
     yield from _damage(found)
     if found["duplicates"]:
         many = f"{found['duplicates']} images repeat" if found["duplicates"] > 1 else "1 image repeats"
@@ -37,6 +42,10 @@ def sentences(found: dict) -> Iterator[str]:
     if found["encoder"]["steered"]:
         yield "Style, year and content are read by the encoder that steered: the verdict's columns are the independent ones."
     yield from (f"Reliability of {name}: {sentence}" for name, sentence in found["reliability"].items())
+
+
+def _eyes(found: dict) -> str:
+    return f"the features of {found['judge']['name']}" if found["judge"] else "the encoder's embeddings"
 
 
 def _damage(found: dict) -> Iterator[str]:

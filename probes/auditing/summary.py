@@ -32,7 +32,8 @@ def summarise(rows: pd.DataFrame, encoder: Encoder, judge: Judge | None, reliabi
         "read": len(read),
         "encoder": {"source": encoder.source, "weights": encoder.fingerprint, "steered": steered},
         "judge": {"name": judge.name, "weights": judge.lineage.weights, "reliability": _trusted(judge)} if judge else None,
-        "styles": {target: _style(target, read[read["style_target"] == target], judge) for target in targets},
+        "styles": {target: _style(target, read[read["style_target"] == target], judge)
+                   | {"diversity": (diversity or {}).get(target, {}).get("mean_distance")} for target in targets},
         "groups": {name: _groups(read, name) for name in GROUPS},
         "confusion": _confusion(read),
         "guide_and_verdict_kappa": agreed(both["style_top"].tolist(), both["verdict_style"].tolist()),
