@@ -88,7 +88,16 @@ SOURCES: dict[str, Entry] = {
     "2311.17042": Entry(
         "sauer2023add", "Adversarial Diffusion Distillation",
         ("Axel Sauer", "Dominik Lorenz", "Andreas Blattmann", "Robin Rombach"), 2023, read=False),
+    "multipliers": Entry("platt1988mdmm", "Constrained Differential Optimization", ("Platt", "Barr"), 1988, read=False),
+    "2404.01292": Entry(
+        "somepalli2024csd", "Measuring Style Similarity in Diffusion Models",
+        ("Gowthami Somepalli", "Anubhav Gupta", "Kamal Gupta", "Shramay Palta", "Micah Goldblum", "Jonas Geiping", "Abhinav Shrivastava",
+         "Tom Goldstein"), 2024, read=False),
 }
+
+# How references are compared, and content: what each way comes from.
+BY = {"moments": ("1703.06868",), "gram": ("1508.06576",), "style": ("2404.01292",), "embedding": ()}
+CONTENT = {"directional": ("2108.00946",)}
 
 # By the beginning of a model's name; the embedded model is this project's own and a latent diffusion model.
 MODELS = {"embedded": ("2112.10752",), "stable-diffusion": ("2112.10752",), "sd-turbo": ("2311.17042",),
@@ -133,6 +142,10 @@ def _used(record: Record) -> Iterator[str]:
             yield from ARXIV.findall(preset.paper) or ([preset.key] if preset.key in SOURCES else [])
         if isinstance(settings, dict) and settings.get("damping"):
             yield "2606.02884"
+    goals = request.get("goals") or {}
+    yield from ("multipliers",) if goals.get("constraints") else ()
+    yield from BY[goals.get("by", "moments")] if goals.get("references") else ()
+    yield from CONTENT.get(goals.get("content", ""), ())
     yield "2103.00020"
     yield from next((ids for start, ids in sorted(MODELS.items(), reverse=True) if str(request.get("model", "")).startswith(start)), ())
     if ((request.get("settings") or {}).get("guidance_scale") or 0) > 1:

@@ -3,10 +3,11 @@ import re
 
 import pytest
 
-from guide.cite import ARXIV, SOURCES, UNREAD, bibtex, entry
+from guide.cite import ARXIV, BY, SOURCES, UNREAD, bibtex, entry
 from guide.record import Record
 from guide.strategies import presets
 from guide.strategies.listing import COLUMNS, listing, needs
+from probes import reference
 
 
 def record(**request) -> Record:
@@ -31,6 +32,14 @@ def test_a_comparison_cites_every_strategy_once():
     found = keys(bibtex(compared))
     assert found == ["clip_guided_generation", "he2023mpgd", "damping2026", "singhal2025fk", "radford2021clip", "rombach2021ldm",
                      "ho2022cfg"]
+
+
+def test_goals_are_cited_where_they_were_set():
+    goals = {"constraints": [["content", ">=", .2]], "references": [["a.jpg", 1.]], "content": "directional"}
+    told = record(strategy="unguided", goals=goals)
+    assert keys(bibtex(told))[1:4] == ["platt1988mdmm", "arxiv1703.06868", "arxiv2108.00946"]
+    assert "somepalli2024csd" in keys(bibtex(record(strategy="unguided", goals={"references": [["a.jpg", 1.]], "by": "style"})))
+    assert set(BY) == set(reference.KINDS)
 
 
 @pytest.mark.parametrize("name", ["lgd-mc", "ntrk", "universal"])

@@ -148,7 +148,7 @@ def test_one_run_with_everything(tmp_path, painting):
 
 @pytest.mark.parametrize(("extra", "named"), [
     (("--watch", "verdict"), "--judge"), (("--strength", "auto", "--judge", "referee"), "--judge"),
-    (("--strength", "auto", "--strategy", "best-of"), "whole runs"), (("--limit", "artifacts<=0.2"), "artifact")])
+    (("--strength", "auto", "--strategy", "best-of"), "whole runs"), (("--keep", "scene>=0"), "--scene")])
 def test_what_cannot_be_together_is_refused_before_a_picture_is_made(tmp_path, extra, named):
     command = ("generate", "--style", "baroque", "--steps", "2", "--device", "cpu", "--out", str(tmp_path), *extra)
     done = CliRunner().invoke(cli.app, command)
