@@ -8,19 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
-import torch
 from rich import box
 from rich.table import Table
 
-from guide import sheet, watching
-from guide.brief import Brief, per_prompt
-from guide.goals import Goals
-from guide.objectives import aimed
+from guide import attained, sheet, watching
+from guide.brief import per_prompt
 from guide.record import typed
-from probes import encoders
 from probes.audit import audit
 from probes.auditing.report import Report
-from probes.constraints import Constraint
 from probes.image import load, to_pil
 from probes.lineage import Lineage
 
@@ -38,8 +33,8 @@ def picture(folder: Path, seed: int, variant: str) -> Path:
 
 @dataclass(frozen=True)
 class Result:
-    """`report` has a row per picture; `variants` are ("unguided",) or ("unguided", "guided"); `bounds`, `watched`: sentences on what was
-    to be kept and on what was watched."""
+    """`report` has a row per picture; `variants` are ("unguided",) or ("unguided", "guided"); `bounds`, `watched`: sentences on what
+    the goals asked besides the brief, and on what was watched."""
     folder: Path
     sheet: Path
     report: Report
@@ -97,11 +92,13 @@ def outcome(request: Request, variants: tuple[str, ...], device: str, steered_by
                    encoder=request.encoder, judge=request.judge, steered_by=[request.encoder, *steered_by], device=device)
     told = {"image": [Path(path).name for path in report.rows["image"]], "seed": [seed for _, seed, _ in subjects],
             "variant": [variant for _, _, variant in subjects]}
-    bounds = _bounds(request, subjects, device)
-    report = Report(report.rows.assign(**told, **{str(bound): scores for bound, scores in bounds.items()}), report.summary)
+    bounds = attained.read(request, [brief for brief, _, _ in subjects],
+                           [picture(request.out, seed, variant) for _, seed, variant in subjects], device)
+    report = Report(report.rows.assign(**told, **{name: scores for name, (_, scores) in bounds.items()}), report.summary)
     report.to_csv(request.out / "report.csv")
     report.to_json(request.out / "report.json")
-    result = Result(request.out, request.out / "sheet.png", report, variants, _kept(bounds, subjects, variants), _watched(request.out))
+    told = attained.sentences(bounds, [variant for _, _, variant in subjects])
+    result = Result(request.out, request.out / "sheet.png", report, variants, told, _watched(request.out))
     one = len({brief.prompt for brief in briefs.values()}) == 1
     rows = tuple(sheet.Row(variant, tuple(
         sheet.Cell(to_pil(load(picture(request.out, seed, variant))),
@@ -110,32 +107,6 @@ def outcome(request: Request, variants: tuple[str, ...], device: str, steered_by
     title = " and ".join(key for key, _ in request.brief.styles) or request.brief.prompt or "paintings"
     sheet.save(result.sheet, title, [sheet.Block(briefs[request.seeds[0]].prompt if one else "", rows)], request.command or typed())
     return result
-
-
-def _bounds(request: Request, subjects: Sequence[tuple[Brief, int, str]], device: str) -> dict[Constraint, list[float]]:
-    """Each constraint with its measure's score of every picture as it was saved."""
-    if not request.goals.constraints:
-        return {}
-    encoder, found = encoders.load(request.encoder, device), {}
-    wanted = Goals(constraints=request.goals.constraints, references=request.goals.references, by=request.goals.by,
-                   region=request.goals.region, toward=request.goals.toward)
-    for brief, seed, variant in subjects:
-        objective = aimed(brief, encoder, wanted)
-        scores = objective.read(load(picture(request.out, seed, variant)).to(device))
-        for name, constraint in objective.constraints.items():
-            found.setdefault(name, (constraint, []))[1].append(float(scores[name]))
-    return dict(found.values())
-
-
-def _kept(bounds: dict[Constraint, list[float]], subjects: Sequence[tuple[Brief, int, str]], variants: Sequence[str]) -> tuple[str, ...]:
-    lines = []
-    for constraint, scores in bounds.items():
-        told = []
-        for variant in variants:
-            own = [score for score, (_, _, other) in zip(scores, subjects, strict=True) if other == variant]
-            told.append(f"{variant} {sum(map(bool, constraint.holds(torch.tensor(own))))} of {len(own)} (mean {sum(own) / len(own):.3g})")
-        lines.append(f"{constraint} holds for {', '.join(told)}.")
-    return tuple(lines)
 
 
 def _watched(folder: Path) -> tuple[str, ...]:

@@ -133,6 +133,8 @@ def test_one_run_with_everything(tmp_path, painting):
     assert done.exit_code == 0, done.output
     assert "content>=0.9 holds for unguided 0 of 2" in done.output
     assert "Watched referee:" in done.output
+    assert "Toward warm light: unguided" in done.output
+    assert "Reference: unguided" in done.output
     record = json.loads((out / "record.json").read_text(encoding="utf-8"))
     assert record["request"]["goals"]["constraints"] == [["content", ">=", .9]]
     assert {"encoder", "verdict", "watched referee"} == set(record["lineages"])
