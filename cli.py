@@ -429,7 +429,7 @@ def _continuable(folder: Path) -> Iterator[None]:
 def _progress(quiet: bool) -> Iterator[tuple]:
     """A bar on stderr: `on_progress(what, done, total)` in denoising steps, and `notice(line)` above it."""
     if quiet:
-        yield lambda what, done, total: None, lambda line: typer.echo(line, err=True)
+        yield lambda what, done, total: None, lambda line: typer.echo(line, err=True) if isinstance(line, str) else None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
