@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
+from guide.comparing import options as compared
 from guide.transfer import options
 from probes import commands
 from probes.errors import UserError
@@ -56,8 +57,6 @@ Watched = Annotated[list[str] | None, typer.Option(help="A judge or measure to w
 Drift = Annotated[str, typer.Option(help="What follows where it falls while the guide climbs: off, warn, damp or stop.")]
 Strengths = Annotated[str | None, typer.Option("--strength", help="How hard to steer: 0 not at all, 1 a fifth of classifier-free guidance; "
                                                                   "auto asks the referee. Default: the model's (embedded: 10).")]
-Strength = Annotated[float | None, typer.Option(help="How hard to steer: 0 not at all, 1 a fifth of classifier-free guidance. "
-                                                           "Default: the model's (embedded: 10).")]
 Steps = Annotated[int | None, typer.Option(help="Denoising steps. Default: the model's.")]
 Size = Annotated[str, typer.Option(help="Pixels, multiples of 8: 128, or width x height as 128x160. Default: the model's.")]
 Scale = Annotated[float | None, typer.Option("--guidance-scale", help="Classifier-free guidance, of the prompt. Default: the model's.")]
@@ -112,87 +111,45 @@ def generate(prompt: Prompt = "", style: Style = "", avoid: Avoid = None, period
 
 
 @app.command()
-def compare(
-        styles: Annotated[str | None, typer.Option(help="Styles, each on its own: baroque,ukiyo-e; a mixture is baroque:.7+ukiyo-e:.3. "
-                                                        "Default: baroque.")] = None,
-        strategies: Annotated[str | None, typer.Option(help="What is compared with the plain pipeline. Default: clean-image. Best-of and "
-                                                            "the prompt's own guidance always are.")] = None,
-        seeds: Annotated[str | None, typer.Option(help="Pictures of each style and arm: 0-7 or 3,5,9. Default: 0-7.")] = None,
-        strengths: Annotated[list[str] | None, typer.Option(help="5,10,20 for all that share the unit, cfg=2,8 for one; may be given "
-                                                                 "several times. Default: around the model's.")] = None,
-        choice_seeds: Annotated[str | None, typer.Option(help="Seeds on which the referee chooses a strength of each strategy, or none. "
-                                                              "Default: half as many as --seeds, from 1000.")] = None,
-        style_from: Annotated[str | None, typer.Option(help="Where the style may come from: prompt, guidance, both. Default: all.")] = None,
-        budget: Annotated[str | None, typer.Option(help="The same for every arm: seconds, calls (of the denoiser), or an amount a picture, "
-                                                        "as seconds:8.")] = None,
-        best_of: Annotated[str | None, typer.Option(help="Numbers of candidates: 4,8. Default: those of equal seconds.")] = None,
-        prompt_only: Annotated[bool | None, typer.Option("--prompt-only/--no-prompt-only", help="With the prompt's own guidance (CFG at "
-                                                         "other scales, APG, interval) or without. Default: with.")] = None,
-        crossed: Annotated[int | None, typer.Option("--prompts", help="So many of each style's own prompts, each at every seed. Default: "
-                                                                      "the prompts go round with the seeds.")] = None,
-        suite: Annotated[str | None, typer.Option(help="A comparison with a name: quick or standard; what is typed goes before.")] = None,
-        plan: Annotated[bool, typer.Option("--plan", help="Measure costs, print the plan with predicted time, make nothing.")] = False,
-        rescore: Annotated[Path | None, typer.Option(help="A run, to read its pictures anew with --encoder and --judges.")] = None,
-        vote: Annotated[Path | None, typer.Option(help="A run: serve a page on this machine where people choose, blind.")] = None,
-        port: Annotated[int, typer.Option(help="Of the voting page; 0: any that is free.", min=0, max=65535)] = 0,
-        prompt: Prompt = "", avoid: Avoid = None, period: Period = "",
-        model: Annotated[str | None, typer.Option(help="A model, or several as a sweep: embedded,sdxl. Default: embedded.")] = None,
-        strength: Annotated[float | None, typer.Option(help="One strength, as --strengths.")] = None,
-        steps: Annotated[str | None, typer.Option(help="Denoising steps, or several as a sweep: 10,25. Default: the model's.")] = None,
-        size: Size = "",
-        guidance_scale: Annotated[str | None, typer.Option("--guidance-scale", help="Classifier-free guidance, or several as a sweep: 2,4. "
-                                                                                    "Default: the model's.")] = None,
-        encoder: Annotated[str | None, typer.Option(help="The CLIP that steers (with --rescore: that reads). Default: embedded.")] = None,
-        judges: Annotated[str | None, typer.Option("--judges", "--judge", help="Who judge; the first gives the verdict, and none may have "
-                                                                              "steered. Default: verdict,referee.")] = None,
-        device: Device = "auto", dtype: Dtype = "auto",
-        name_style: Annotated[bool | None, typer.Option("--name-style/--no-name-style", help="As --style-from both, or guidance.")] = None,
-        batch: Annotated[int | None, typer.Option(help="Pictures made at a time. Default: 4.")] = None,
-        out: Annotated[Path | None, typer.Option(help="Folder of the results; the same folder and arguments continue.")] = None,
-        quiet: Quiet = False) -> None:
+def compare(styles: compared.Styles = None, strategies: compared.Strategies = None, seeds: compared.Seeds = None,
+            strengths: compared.Strengths = None, choice_seeds: compared.ChoiceSeeds = None, style_from: compared.StyleFrom = None,
+            budget: compared.Budget = None, best_of: compared.BestOf = None, prompt_only: compared.PromptOnly = None,
+            crossed: compared.Prompts = None, suite: compared.Suite = None, plan: compared.Plan = False, rescore: compared.Rescore = None,
+            vote: compared.Vote = None, port: compared.Port = 0, prompt: Prompt = "", avoid: Avoid = None, period: Period = "",
+            model: compared.Models = None, strength: compared.Strength = None, steps: compared.Steps = None, size: Size = "",
+            guidance_scale: compared.Scales = None, encoder: compared.Encoder = None, judges: compared.Judges = None,
+            device: Device = "auto", dtype: Dtype = "auto", name_style: compared.Name = None, batch: compared.Batch = None,
+            out: compared.Out = None, quiet: Quiet = False) -> None:
     """A fair tournament: the same prompts and seeds, strengths chosen by the referee on others, judged by who did not steer."""
     if vote is not None:
         from guide.comparing.voting import serve
-        for line in serve(typed(vote), port, partial(typer.echo, nl=True)):
-            typer.echo(line)
+        typer.echo("\n".join(serve(typed(vote), port, typer.echo)))
         return
-    if rescore is not None:
-        _rescore(typed(rescore), out and typed(out), encoder, judges, device, quiet)
-        return
-    if name_style is not None and style_from is None:
-        style_from = "both" if name_style else "guidance"
-    if strength is not None:
-        strengths = [*(strengths or []), f"{strength:g}"]
+    style_from = style_from or {None: None, True: "both", False: "guidance"}[name_style]
+    strengths = [*(strengths or []), *([f"{strength:g}"] if strength is not None else [])] or None
     _brief(prompt, "", avoid, period, True)
-    folder = typed(out or _folder(f"compare-{suite}" if suite else "compare"))
+    folder = typed(out or rescore or _folder(f"compare-{suite}" if suite else "compare"))
     from guide.comparing.suites import resolved
-    asked = resolved(folder, suite, styles=styles, strategies=strategies, seeds=seeds, strengths=strengths, choice_seeds=choice_seeds,
-                     style_from=style_from, budget=budget, best_of=best_of, prompt_only=prompt_only, crossed=crossed,
-                     prompt=prompt.strip(), avoid=avoid, period=period or None, models=model, steps=steps, size=size or None,
-                     guidance_scale=guidance_scale, encoder=encoder, judges=judges, device=device, dtype=dtype, batch=batch)
-    from guide.comparing.tournament import compare
+    asked = None if rescore else resolved(
+        folder, suite, styles=styles, strategies=strategies, seeds=seeds, strengths=strengths, choice_seeds=choice_seeds,
+        style_from=style_from, budget=budget, best_of=best_of, prompt_only=prompt_only, crossed=crossed, prompt=prompt.strip(), avoid=avoid,
+        period=period or None, models=model, steps=steps, size=size or None, guidance_scale=guidance_scale, encoder=encoder, judges=judges,
+        device=device, dtype=dtype, batch=batch)
+    from guide.comparing import tournament
     _hush()
     with _progress(quiet) as (on_progress, notice), _continuable(folder):
-        results = compare(asked, on_progress, notice, plan)
-    if results is None:
-        if plan:
-            typer.echo(folder if quiet else f"The plan is kept in {folder / 'plan.json'}; the same command without --plan goes by it.")
-        return
-    if not quiet:
-        from rich.console import Console
-        Console().print(results.table())
-    typer.echo(folder if quiet else f"To look at: {folder / 'report.html'}; beside it tables, plots, pictures and results.parquet")
-
-
-def _rescore(run: Path, out: Path | None, encoder: str | None, judges: str | None, device: str, quiet: bool) -> None:
-    from guide.comparing.tournament import rescore
-    names = tuple(name.strip() for name in (judges or "").split(",") if name.strip())
-    with _progress(quiet) as (on_progress, _):
-        results, target = rescore(run, out, encoder, names, device, on_progress)
-    if not quiet:
-        from rich.console import Console
-        Console().print(results.table())
-    typer.echo(target if quiet else f"To look at: {target / 'report.html'}")
+        if asked is None:
+            names = tuple(name.strip() for name in (judges or "").split(",") if name.strip())
+            results, folder = tournament.rescore(typed(rescore), out and typed(out), encoder, names, device, on_progress)
+        else:
+            results = tournament.compare(asked, on_progress, notice, plan)
+    if results is None and plan:
+        typer.echo(folder if quiet else f"The plan is kept in {folder / 'plan.json'}; the same command without --plan goes by it.")
+    elif results is not None:
+        if not quiet:
+            from rich.console import Console
+            Console().print(results.table())
+        typer.echo(folder if quiet else f"To look at: {folder / 'report.html'}; beside it tables, plots, pictures and results.parquet")
 
 
 @app.command()
