@@ -214,4 +214,5 @@ def svg(figure: Figure, name: str, themed: bool = False) -> str:
     for colour, variable in THEMED.items():
         text = text.replace(colour, f"var({variable})")
     tag, rest = text.split(">", 1)
-    return re.sub(r'\s(?:width|height)="[^"]*"', "", tag) + ">" + rest
+    wide = f' style="max-width: {6.2 * figure.get_size_inches()[0]:.1f}rem; min-width: {3.4 * figure.get_size_inches()[0]:.1f}rem"'
+    return re.sub(r'\s(?:width|height)="[^"]*"', "", tag) + wide + ">" + rest

@@ -80,11 +80,9 @@ def page(results: "Results") -> str:
 def _tiles(results: "Results", report: pd.DataFrame) -> Iterator[tuple[str, str, bool]]:
     """(figure, what it is, whether it is the main one)."""
     gain, kept = f"{results.judge}_gain", f"{results.judge}_kept"
-    yield (
-        str(len(report)),
-        f"pictures, {report['seed'].nunique()} seeds, {report[['style', 'prompt']].drop_duplicates().shape[0]} prompts",
-        False,
-    )
+    counts = {"seed": report["seed"].nunique(), "prompt": len(report[["style", "prompt"]].drop_duplicates())}
+    told = ", ".join(f"{count} {name}{'s' if count != 1 else ''}" for name, count in counts.items())
+    yield str(len(report)), f"pictures, {told}", False
     for named in dict.fromkeys(e.named for e in results.overall()):
         some = [e for e in results.overall() if e.named == named and e.chosen and e.contrasts and e.contrasts[gain].difference.pairs]
         guided = [e for e in some if e.source in ("guidance", "both")] or some

@@ -59,7 +59,7 @@ class Needed:
     def __str__(self) -> str:
         if self.prompts is None:
             return "-"
-        return f"{self.seeds} a prompt" if self.seeds is not None else f"{self.prompts} prompts"
+        return f"{self.seeds} seed{'s' if self.seeds > 1 else ''} a prompt" if self.seeds is not None else f"{self.prompts} prompts"
 
 
 def needed(differences: Sequence[float], prompts: Sequence[Hashable], alpha: float = ALPHA, power: float = POWER) -> Needed:
