@@ -123,7 +123,8 @@ def test_two_processes_give_the_files_of_one(folder):
         paint(folder / "new" / f"{seed}.png", seed)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     arguments = [str(ROOT / "cli.py"), "audit", "new", "--style", "baroque", "--device", "cpu", "-q", "--out"]
-    launchers = {"one": [sys.executable], "two": [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]}
+    two = ["--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    launchers = {"one": [sys.executable], "two": [sys.executable, "-m", "accelerate.commands.launch", *two]}
     for out, launcher in launchers.items():
         subprocess.run([*launcher, *arguments, out], cwd=folder, env=environment, check=True, capture_output=True, timeout=280)
     assert {path.name.split("-")[1] for path in (folder / "two" / "parts").iterdir()} == {"0", "1"}

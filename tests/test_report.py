@@ -1,5 +1,6 @@
 """Reports: one frame of fixed columns, written for spreadsheets and programs, shown in a terminal."""
 
+import copy
 import csv
 import json
 
@@ -33,6 +34,15 @@ def shown(report, width=160, **kwargs):
     console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     console.print(report.table(**kwargs))
     return console.export_text()
+
+
+def test_a_report_is_used_like_its_frame():
+    report = copy.copy(Report.of(ROWS, {"images": 2}))
+    assert len(report) == 2
+    assert list(report) == list(COLUMNS)
+    assert report["year"][0] == 1690.4
+    assert report.query("error == ''")["image"].tolist() == ["a b.png"]
+    assert not hasattr(report, "nothing_of_this_name")
 
 
 def test_columns_and_types_are_fixed():

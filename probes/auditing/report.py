@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import distributions
 from os.path import commonpath, relpath
@@ -32,12 +32,30 @@ class Report:
 
     Probabilities are in [0, 1], log-odds natural, years in years; `style_probability` and `verdict_style_probability` are of the
     intended styles (summed), or of the top one where none was intended. `kept`: the verdict's first style is an intended one.
+    A report is used like its frame, too: `report["year"]`, `report.head()`, `len(report)`.
     `pictures`: numbers of rows -> their thumbnails (JPEG) and maps of damage (PNG), where they were kept.
     """
 
     rows: pd.DataFrame
     summary: dict = field(default_factory=dict)
     pictures: Pictures | None = field(default=None, repr=False, compare=False)
+
+    def __getitem__(self, key: object) -> object:
+        return self.rows[key]
+
+    def __getattr__(self, name: str) -> object:
+        if name == "rows" or (name.startswith("__") and name != "__dataframe__"):
+            raise AttributeError(name)
+        return getattr(self.rows, name)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.rows)
+
+    def __bool__(self) -> bool:
+        return True
 
     @classmethod
     def of(cls, rows: Sequence[Mapping], summary: dict, pictures: Pictures | None = None) -> "Report":
