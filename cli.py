@@ -276,6 +276,17 @@ def models() -> None:
 
 
 @app.command()
+def judges() -> None:
+    """List who can give a verdict: the judge that ships, and those of a hub in configs/judges."""
+    from probes.judges.presets import presets
+    known = presets()
+    rows = [(key, entry.network, entry.source, entry.data, entry.licence) for key, entry in known.items()]
+    _list(("judge", "network", "source", "learned from", "licence"), [("verdict", "statistics", "embedded", "judge", "see its card"), *rows])
+    for key, entry in known.items():
+        typer.echo(f"{key}: {entry.about}")
+
+
+@app.command()
 def strategies() -> None:
     """List the strategies in configs/strategies: what they do, their papers, what they need and what they cost."""
     from guide.strategies.listing import COLUMNS, listing

@@ -63,6 +63,20 @@ def test_what_the_caller_says_comes_before_the_table(folder):
     assert merged(found, given)[0] == Intention("lemons", (("rococo", 1.0),), (), (1600, 1725))
 
 
+@pytest.mark.parametrize(("separator", "encoding"), [(";", "utf-8-sig"), ("\t", "utf-8"), (",", "utf-8-sig")])
+def test_tables_of_spreadsheets_are_read(folder, separator, encoding):
+    lines = ["file_name,style,prompt", "a.png,baroque,lemons"]
+    (folder / "list.csv").write_text("\n".join(lines).replace(",", separator), encoding=encoding)
+    (item,), _ = items(folder / "list.csv")
+    assert item.intention == Intention("lemons", (("baroque", 1.0),))
+
+
+def test_a_table_that_holds_the_pictures_themselves_is_refused(folder):
+    pd.DataFrame({"image": [{"bytes": b"1", "path": "a.png"}]}).to_parquet(folder / "list.parquet")
+    with pytest.raises(UserError, match="no file names"):
+        items(folder / "list.parquet")
+
+
 @pytest.mark.parametrize(("text", "told"), [("x,y\n1,2\n", "file_name"), ("file_name\n", "names no files"), ("", "cannot be read")])
 def test_tables_without_files_are_refused(folder, text, told):
     (folder / "list.csv").write_text(text)

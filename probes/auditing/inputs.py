@@ -84,7 +84,7 @@ def _steered(path: Path) -> list[Lineage]:
 
 def _table(path: Path) -> list[Item]:
     try:
-        frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype=str, keep_default_na=False)
+        frame = pd.read_parquet(path) if path.suffix == ".parquet" else _csv(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read as a table: {str(error).splitlines()[0]}.") from None
     names = {str(name).lower(): name for name in frame.columns}
@@ -93,10 +93,21 @@ def _table(path: Path) -> list[Item]:
         raise UserError(f"{path} has no column that names files; call it file_name.")
     if not len(frame):
         raise UserError(f"{path} names no files.")
+    if not isinstance(frame[known["file"]].iloc[0], str):
+        raise UserError(f"{path} has no file names in its column {known['file']}, but the pictures themselves or something else; write "
+                        "them out as files, or as a tar, and name those.")
     ratings = rated(names)
     rows = frame.astype(object).where(frame.notna(), "").to_dict("records")
     return [_row(path.parent, {key: str(row[name]) for key, name in known.items() if name}, {name: row[names[name]] for name in ratings})
             for row in rows]  # fmt: skip
+
+
+def _csv(path: Path) -> pd.DataFrame:
+    """Cells as text, separated by what the first line has most of: commas, semicolons (a spreadsheet's in half of Europe) or tabs."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        head = file.readline()
+    separator = max(",;\t", key=head.count)
+    return pd.read_csv(path, dtype=str, keep_default_na=False, sep=separator, encoding="utf-8-sig")
 
 
 def _row(folder: Path, said: dict[str, str], ratings: dict) -> Item:

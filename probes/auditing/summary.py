@@ -35,6 +35,7 @@ def summarise(rows: pd.DataFrame, encoder: Encoder, judge: Judge | None, reliabi
         "styles": {target: _style(target, read[read["style_target"] == target], judge)
                    | {"diversity": (diversity or {}).get(target, {}).get("mean_distance")} for target in targets},
         "groups": {name: _groups(read, name) for name in GROUPS},
+        "groups_in_all": {name: int(read.loc[read[name] != "", name].nunique()) for name in GROUPS},
         "confusion": _confusion(read),
         "guide_and_verdict_kappa": agreed(both["style_top"].tolist(), both["verdict_style"].tolist()),
         "mean_year_error": mean(read, "year_error"),
@@ -117,10 +118,12 @@ def _style(target: str, rows: pd.DataFrame, judge: Judge | None) -> dict:
 
 
 def _groups(rows: pd.DataFrame, column: str) -> dict[str, dict]:
-    """By the values of a column, where it tells some apart."""
+    """By the values of a column, where it tells some apart; of more than 200 by the most frequent."""
     values = rows.loc[rows[column] != "", column]
-    if not 1 < values.nunique() <= MOST:
+    most = values.value_counts(sort=True).head(MOST).index
+    if len(most) < 2:
         return {}
+    values = values[values.isin(most)]
     return {str(value): {**_kept(some := rows.loc[at]), **{f"mean_{name}": mean(some, name) for name in MEANS},
                          "transfer": _transfer(some)} for value, at in values.groupby(values, sort=False).groups.items()}  # fmt: skip
 
