@@ -281,7 +281,8 @@ def judges() -> None:
     from probes.judges.presets import presets
     known = presets()
     rows = [(key, entry.network, entry.source, entry.data, entry.licence) for key, entry in known.items()]
-    _list(("judge", "network", "source", "learned from", "licence"), [("verdict", "statistics", "embedded", "judge", "see its card"), *rows])
+    shipped = ("verdict", "statistics", "embedded", "judge", "see its card")
+    _list(("judge", "network", "source", "learned from", "licence"), [shipped, *rows])
     for key, entry in known.items():
         typer.echo(f"{key}: {entry.about}")
 
