@@ -24,11 +24,11 @@ from guide.transfer.brushwork import SIZES
 from guide.transfer.colour import palette
 from probes import encoders, image
 from probes.atomic import replacing, write_text
+from probes.errors import UserError
 from probes.judges import STYLES
 from recipes import data, options
 
 COUNT, TYPICAL, MOST = 6, 0.25, 100  # paintings kept of a style; the share of the surest to choose from; paintings read of each
-GREY = 0.02  # mean difference between the channels of a picture: one without colours shows none of the style's
 
 
 def main(
@@ -43,9 +43,12 @@ def main(
     reader = encoders.load(encoder or str(work / "clip" / "model"), options.device(device))
     rows, labels = [], []
     rng = np.random.default_rng(seed)
-    for number, style in enumerate(STYLES):
-        own = np.flatnonzero((table["style"] == style) & (table["split"] == "guide"))
-        own = rng.permutation(own)[:MOST]
+    own_of = {style: np.flatnonzero((table["style"] == style) & (table["split"] == "guide")) for style in STYLES}
+    styles = [style for style, own in own_of.items() if len(own)]
+    if not styles:
+        raise UserError(f"No painting of the guide split has a style that the judges know ({', '.join(STYLES)}).")
+    for number, style in enumerate(styles):
+        own = rng.permutation(own_of[style])[:MOST]
         rows += sorted(own.tolist())
         labels += [number] * len(own)
     labels, found = np.array(labels), [_read(reader, images[row]) for row in track(rows, description="reading brushwork")]
@@ -53,7 +56,7 @@ def main(
     sure = surest((flat - flat.mean(0)) / (flat.std(0) + 1e-6), labels)
     colours = np.stack([torch.cat([one["palette mean"], one["palette covariance"].diagonal().sqrt()]).numpy() for one in found])
     kept, artists = [], []
-    for number in range(len(STYLES)):
+    for number in range(len(styles)):
         own = np.flatnonzero(labels == number)
         typical = own[np.argsort(-sure[own])[: max(COUNT, round(TYPICAL * len(own)))]]
         kept += [spread(typical, colours, sure)]
@@ -67,11 +70,11 @@ def main(
     stem = work / "heads" / "brushwork"
     with replacing(stem.with_suffix(".safetensors")) as temporary:
         save_file({name: value.contiguous() for name, value in held.items()}, temporary)
-    card = {"encoder": reader.fingerprint, "labels": list(STYLES), "paintings": COUNT, "read": len(rows),
-            "artists": dict(zip(STYLES, artists, strict=True)),
-            "reliability": f"statistics of {COUNT} typical paintings of each of {len(STYLES)} styles; not validated"}  # fmt: skip
+    card = {"encoder": reader.fingerprint, "labels": styles, "paintings": COUNT, "read": len(rows),
+            "artists": dict(zip(styles, artists, strict=True)),
+            "reliability": f"statistics of {COUNT} typical paintings of each of {len(styles)} styles; not validated"}  # fmt: skip
     write_text(stem.with_suffix(".json"), json.dumps(card, indent=1, ensure_ascii=False) + "\n")
-    typer.echo(f"{stem}.safetensors: {len(STYLES)} styles, {stem.with_suffix('.safetensors').stat().st_size / 1e6:.2f} MB")
+    typer.echo(f"{stem}.safetensors: {len(styles)} styles, {stem.with_suffix('.safetensors').stat().st_size / 1e6:.2f} MB")
 
 
 @torch.no_grad()
@@ -87,6 +90,8 @@ def _read(reader, pixels: np.ndarray) -> dict[str, torch.Tensor]:
 
 def surest(features: np.ndarray, labels: np.ndarray, rank: int = 128) -> np.ndarray:
     """The log-odds of each row's own label under Gaussian discriminant analysis with one shrunk covariance, over principal components."""
+    if not labels.any():
+        return np.zeros(len(labels))
     _, _, axes = np.linalg.svd(features, full_matrices=False)
     low = features @ axes[:rank].T
     means = np.stack([low[labels == k].mean(0) for k in range(labels.max() + 1)])
@@ -99,7 +104,9 @@ def surest(features: np.ndarray, labels: np.ndarray, rank: int = 128) -> np.ndar
 
 
 def spread(rows: np.ndarray, colours: np.ndarray, sure: np.ndarray) -> list[int]:
-    """COUNT of the rows, one of each cluster of colours: the surest of those that have colours at all."""
+    """COUNT of the rows, one of each cluster of colours: the surest of it. Where there are not so many, some stand twice."""
+    if len(rows) <= COUNT:
+        return [int(row) for row in np.resize(rows, COUNT)]
     clusters = KMeans(COUNT, n_init=4, random_state=0).fit_predict(colours[rows])
     return [int(rows[clusters == k][np.argmax(sure[rows[clusters == k]])]) for k in range(COUNT)]
 

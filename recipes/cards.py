@@ -62,6 +62,7 @@ On artists that neither the CLIP nor the heads have seen; intervals from a boots
 - A supervised residual network of the same trunk, from scratch on the same images (`recipes.baseline`{size}): {of(baseline, lines.style, "other half")}.
   The CLIP's linear head less that: {of(together, lines.gain, "clip against the baseline")}.
 - Year: {of(period, lines.year, "metrics")}; before recalibration {of(period, lambda said: f"{said['mae']:.1f} years", "metrics", "before recalibration")}.
+- Sensitivity of the style head (`recipes.sensitivity`): {of(style, lambda said: said["sentence"], "sensitivity")}
 - Genre, zero-shot: {of(content, lines.style, "metrics", "genre")}.
 - Retrieval of a painting's title: {of(content, lines.retrieval, "metrics", "retrieval")}.
 {more}
@@ -93,7 +94,8 @@ Renaissance and realism labels are partly inferred from artist or date. Readings
 
 `style.safetensors` and `scene.safetensors` read the CLIP's normalised embedding and, of the same pass, means, spreads and covariances of the channels of its layers
 (`probes/layers.py`); `period.safetensors`, a softmax over bins of years and a monotone recalibration, reads the embedding alone, since the layers add nothing to a year.
-The JSON beside each is its card for programs.
+`brushwork.safetensors` holds statistics of six typical paintings of each style (`recipes.brushwork`), for `guide transfer`. The JSON beside each is its card for
+programs.
 
 {DATA.format(split="weights on the guide split; temperature and recalibration on half of the test artists")}
 ## Training

@@ -35,6 +35,7 @@ SMOKE = {
     "referee": ("--steps", "10", "--batch-size", "16"),
     "baseline": ("--steps", "5", "--batch-size", "16"),
     "heads": ("--count", "30"),
+    "sensitivity": ("--count", "3", "--steps", "10"),
     "measure_pipeline": ("--most", "2", "--fewest", "2", "--steps", "2", "--repeats", "1"),
     "measure_agreement": ("--most", "2", "--fewest", "2", "--steps", "2"),
     "measure_diversity": ("--most", "2", "--fewest", "2", "--steps", "2"),
@@ -97,6 +98,8 @@ def stages(folder: Path, work: Path, minutes: float, device: str, hardware: str,
     yield "measure_judges", [*where, *on]
     yield installed  # the origin head learns from pictures of the installed pipeline
     yield "heads", [*where, *on, *small.get("heads", ())]
+    yield "brushwork", [*where, *on, "--seed", str(seed)]
+    yield "sensitivity", [*where, *on, *small.get("sensitivity", ())]
     yield installed
     for name in ("measure_pipeline", "measure_agreement"):
         yield name, [*where, *on, *small.get(name, ())]

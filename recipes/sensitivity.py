@@ -28,14 +28,15 @@ def main(
     work: options.Work = Path("work"),
     count: Annotated[int, typer.Option(help="Paintings.", min=2)] = 60,
     steps: Annotated[int, typer.Option(help="Steps of the search for each.", min=10)] = 60,
-    encoder: Annotated[str, typer.Option(help="embedded, or a folder in open_clip's format. Default: the one that ships.")] = "embedded",
+    encoder: Annotated[str, typer.Option(help="embedded, or an open_clip folder. Default: below --work, else the one that ships.")] = "",
     device: options.Device = "auto",
     stem: Annotated[Path | None, typer.Option(help="The head without suffix. Default: below --work, else the one that ships.")] = None,
     seed: options.Seed = 0,
 ):
     """`sensitivity` in the style head's card."""
     images, table = data.paintings(folder, work)
-    reader = encoders.load(encoder, options.device(device))
+    trained = work / "clip" / "model"
+    reader = encoders.load(encoder or (str(trained) if trained.is_dir() else "embedded"), options.device(device))
     fitted = work / "heads" / "style"
     stem = stem or (fitted if fitted.with_suffix(".json").is_file() else card.FOLDER / "style")
     head = linear.load(stem, reader.device)

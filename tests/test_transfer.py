@@ -162,3 +162,28 @@ def test_a_bound_that_means_nothing_is_refused(typed):
     from guide.transfer.request import parse_keep
     with pytest.raises(UserError):
         parse_keep([typed])
+
+
+def test_large_pictures_are_made_in_tiles_without_seams(embedded_encoder, photo, monkeypatch):
+    """Across the borders of tiles a picture changes no more than elsewhere, and it is the one made in a piece."""
+    large = image.resize(photo, (128, 192)).clamp(0, 1)
+    target, made = of_styles(embedded_encoder, (("pointillism", 1.),), large), []
+    for tile in (1024, 64):
+        monkeypatch.setattr(statistics, "TILE", tile)
+        made.append(paint(large, large, Aim(embedded_encoder, target), torch.Generator().manual_seed(0), Pace(4))[0])
+    whole, tiled = made
+    assert (whole - tiled).abs().max() < .02
+    assert (whole - large).abs().mean() > .01
+    jumps = (tiled - large).diff(dim=-1).abs().mean((0, 1, 2))
+    assert jumps[[63, 127]].max() < 2 * jumps.median()
+
+
+def test_a_crop_that_moves_by_a_pixel_does_not_flicker(embedded_encoder):
+    """Frames of one scene share target and seed: where they overlap they differ far less than they were changed."""
+    scene = image.resize(image.from_pil(Image.fromarray(skimage.astronaut())), 100, "bilinear").clamp(0, 1)
+    frames = [scene[..., 2:98, shift:shift + 96] for shift in (0, 1)]
+    target = of_styles(embedded_encoder, (("post-impressionism", 1.),), frames[0])
+    made = [paint(frame, frame, Aim(embedded_encoder, target), torch.Generator().manual_seed(0), Pace(12))[0] for frame in frames]
+    flicker = (made[0][..., 1:] - made[1][..., :-1]).square().mean().sqrt()
+    change = (made[0] - frames[0]).square().mean().sqrt()
+    assert flicker < .4 * change
