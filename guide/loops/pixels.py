@@ -18,7 +18,7 @@ from probes.views import _windows
 
 SMALLEST = 64  # pixels on the shorter side of the coarsest look at brushwork
 LOOKS = 3  # sizes at which brushwork is compared: the picture's own, a half, a quarter
-ZOOM = .9  # a look shows from this share of the picture to all of it, so that no grid of the encoder's strides can settle
+ZOOM = .8  # a look shows from this share of the picture to all of it, so that no grid of the encoder's strides can settle
 SHARES = (.45, .35, .2)  # of the steps, for the last three sizes from coarse to fine
 
 
@@ -34,9 +34,9 @@ class Aim:
     target: Target | None = None
     strength: float = 1.
     objective: Callable | None = None
-    weight: float = .03
+    weight: float = .02
     constraints: Mapping[str, Constraint] = field(default_factory=dict)
-    variation: float = .03
+    variation: float = .1
     compose: Callable[[Tensor], Tensor] = lambda images: images
     mask: Tensor | None = None
 
