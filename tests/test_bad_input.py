@@ -45,7 +45,7 @@ WRONG = [
     ((*GENERATE, "--device", "toaster"), "cpu"),
     ((*GENERATE, "--dtype", "float17"), "float32"),
     (("compare", "--styles", "barok"), "baroque"),
-    (("compare", "--strategies", "unguided"), "two"),
+    (("compare", "--strategies", "unguided", "--no-prompt-only"), "two"),
     (("audit", "nowhere"), "nowhere"),
 ]
 

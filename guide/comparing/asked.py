@@ -185,6 +185,8 @@ def cells(asked: Asked, setting: Setting) -> list[Cell]:
     found = []
     for spec in dict.fromkeys(asked.styles):
         mixture = parse_styles(spec.replace("+", ","))
+        if len(mixture) == 1 and ":" in spec:
+            raise UserError(f"The style {mixture[0][0]!r} is compared on its own, without weights; a mixture is baroque:.7+ukiyo-e:.3.")
         own = lookup(styles(), mixture[0][0], "style").prompts
         for named in asked.words():
             brief = Brief(asked.prompt, mixture, asked.avoid, asked.period, named)
