@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from probes.encoders import Encoder
 
 SMALLEST = 32  # pixels: a smaller image has hardly a patch
+LARGEST = 256  # pixels a side: the head learned from paintings of about that size, and a large scan's grain is not theirs
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -108,3 +109,10 @@ def large_enough(images: Tensor) -> Tensor:
     if min(height, width) < SMALLEST:
         raise UserError(f"an image of {width} x {height} pixels is too small to be read for artifacts; {SMALLEST} a side is the least.")
     return images
+
+
+def fitted(images: Tensor) -> Tensor:
+    """Images as they are, or shrunk to `LARGEST` pixels on their longer side."""
+    height, width = images.shape[-2:]
+    scale = LARGEST / max(height, width)
+    return images if scale >= 1 else image.resize(images, (max(round(height * scale), 1), max(round(width * scale), 1)), "bilinear")

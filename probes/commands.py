@@ -2,6 +2,7 @@
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain, count
 from pathlib import Path
 from typing import Annotated
 
@@ -113,13 +114,14 @@ def eval_(data: Data, label: Label = "", encoder: Encoder = "embedded",
           head_file: Annotated[str, typer.Option(help="A head made by `guide probe fit`, as it is, on data it has not seen.")] = "",
           group: Group = "", column: Column = "", where: Where = None, least: Least = 5, folds: Folds = 5, words: Words = False,
           device: Device = "cpu", cache: Cache = True,
-          out: Annotated[Path | None, typer.Option(help="Folder of the results. Default: outputs/eval-<label>.")] = None) -> None:
+          out: Annotated[Path | None, typer.Option(help="Folder of the results, a new one. Default: outputs/eval-<label>, numbered where "
+                                                        "there is one.")] = None) -> None:
     """Say how well heads read labelled pictures or features of groups they have not seen; table, CSV, JSON and diagrams."""
     from probes import fitting
     from probes.labelling import evaluated, labelled_features
     names = fitting.candidates(head)
     found, reader = labelled_features(data, label, group, column, where or (), lambda: _encoder(encoder, device), _bar, cache)
-    folder = typed(out or Path("outputs") / f"eval-{found.label}")
+    folder = _unused(out, Path("outputs") / f"eval-{found.label}")
     with _working("checking"):
         if not head_file:
             found = _dated(found, names) if names[0] in fitting.YEAR_HEADS else found.several(least)
@@ -135,7 +137,8 @@ def eval_(data: Data, label: Label = "", encoder: Encoder = "embedded",
 
 @probe.command()
 def explain(image: Annotated[Path, typer.Argument(help="A picture.")],
-            probe: Annotated[str, typer.Option(help="style, period, scene, origin, content, or the label of a --head-file.")] = "style",
+            probe: Annotated[str, typer.Option(help="style, period, scene, origin, content, artifacts, or the label of a --head-file."
+                                               )] = "style",
             label: Annotated[str, typer.Option(help="The label to explain, or for content the words. Default: the first.")] = "",
             encoder: Encoder = "embedded", head_file: Heads = None,
             method: Annotated[str, typer.Option(help="occlusion (any encoder), or gradient.")] = "occlusion",
@@ -168,6 +171,17 @@ def _encoder(source: str, device: str):
 
 def _stems(heads: list[str] | None) -> list[Path]:
     return [typed(head) for head in heads or ()]
+
+
+def _unused(asked: Path | None, default: Path) -> Path:
+    """A folder without results of another check: what was asked for, or the default with the first number that is free."""
+    if asked is None:
+        numbered = (default.with_name(f"{default.name}-{number}") for number in count(2))
+        return typed(next(folder for folder in chain([default], numbered) if not (folder / "metrics.json").exists()))
+    folder = typed(asked)
+    if (folder / "metrics.json").exists():
+        raise UserError(f"the folder {folder} holds the results of another check; choose another one with --out.")
+    return folder
 
 
 def _dated(found, names: tuple[str, ...]):

@@ -74,6 +74,19 @@ def relevance(picture: np.ndarray, values: np.ndarray, label: str) -> Figure:
     return figure
 
 
+def damage(picture: np.ndarray, severity: np.ndarray) -> Figure:
+    """Picture `(h, w, 3)` in [0, 1] beside itself in grey under a map of severity `(h, w)`, in [0, 1], on one scale for all pictures."""
+    figure, (left, right) = _figure((7.6, 4.1), columns=2)
+    left.imshow(picture)
+    left.set_title("the picture", fontsize=10)
+    right.imshow(picture.mean(-1), cmap="gray", vmin=-.3, vmax=1.3)
+    right.imshow(severity, cmap="Reds", vmin=0, vmax=1, alpha=.9 * severity.clip(0, 1) ** .5)
+    right.set_title("damage: the redder the more severe", fontsize=10)
+    for axes in (left, right):
+        axes.set_axis_off()
+    return figure
+
+
 def deletion(found: Check, unit: str) -> Figure:
     """The score while the map's places are taken away, over the same for maps that chance has shifted (5 to 95 %, and their mean)."""
     figure, axes = _figure((4.6, 3.4))

@@ -11,22 +11,28 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from probes import diagrams, image, relevance
+from probes.artifacts import ArtifactProbe, fitted
 from probes.atomic import write_text
 from probes.concepts import Concept, Neighbour, concepts, neighbours
 from probes.errors import UserError
 from probes.heads.contrast import Contrast
 from probes.heads.head import Head, YearHead
+from probes.heads.patch import EDGE
 from probes.labelled import Labelled
 from probes.paths import printable
 from probes.probe import NOT_VALIDATED
 from probes.relevance import Check
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from probes.encoders import Encoder
 
 THUMBNAIL = 160
+ITSELF = "The map is the reading itself, pooled: how far it finds damage was measured where the damage is known."
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +52,7 @@ class Explanation:
     """A reading of the picture `file`, and its reasons.
 
     `picture` `(h, w, 3)` in [0, 1] is what the encoder sees, `relevance` `(h, w)` what each place holds of the score, in its unit for the
-    method `occlusion`, and `check` whether that is so.
+    method `occlusion`, and `check` whether that is so; None for a map of damage, which is the reading itself.
     """
 
     file: str
@@ -56,15 +62,20 @@ class Explanation:
     method: str
     picture: np.ndarray
     relevance: np.ndarray
-    check: Check
+    check: Check | None
     concepts: tuple[Concept, ...]
     neighbours: tuple[Neighbour, ...]
     thumbnails: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
+    @property
+    def verdict(self) -> str:
+        """What the check found, or why there is none."""
+        return self.check.sentence(self.target.unit) if self.check else ITSELF
+
     def sentences(self) -> list[str]:
         """What was found, for a terminal."""
-        said = [f"{self.file}: {self.target.said} ({self.target.name}; {self.target.reliability}).", self.check.sentence(self.target.unit)]
+        said = [f"{self.file}: {self.target.said} ({self.target.name}; {self.target.reliability}).", self.verdict]
         for kind in dict.fromkeys(concept.kind for concept in self.concepts):
             named = [f"{concept.words} {concept.cosine:.2f}" for concept in self.concepts if concept.kind == kind]
             said.append(f"Nearest in words, {kind} (cosine; {NOT_VALIDATED}): {', '.join(named)}.")
@@ -76,27 +87,32 @@ class Explanation:
     def table(self) -> dict:
         """Everything but the pictures, as JSON holds it."""
         target = {"probe": self.target.name, "label": self.target.label, "unit": self.target.unit, "reliability": self.target.reliability}
-        check = asdict(self.check) | {"causal": self.check.causal}
+        check = asdict(self.check) | {"causal": self.check.causal} if self.check else None
         return {"file": self.file, "encoder": self.encoder, **target, "score": self.score, "method": self.method, "check": check,
                 "concepts": [asdict(concept) for concept in self.concepts],
                 "neighbours": [asdict(other) for other in self.neighbours], "notes": list(self.notes)}
 
     def to_png(self, path: Path) -> None:
         """The picture and its relevance."""
-        diagrams.save(diagrams.relevance(self.picture, self.relevance, self.target.label), path)
+        diagrams.save(self._where(), path)
+
+    def _where(self) -> Figure:
+        if self.check is None:
+            return diagrams.damage(self.picture, self.relevance)
+        return diagrams.relevance(self.picture, self.relevance, self.target.label)
 
     def to_html(self, path: Path) -> None:
         """One page that holds its own pictures and loads nothing; text from files and labels is escaped."""
         from jinja2 import Environment, FileSystemLoader
         page = Environment(loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, trim_blocks=True,
                            lstrip_blocks=True).get_template("explain.html")
-        where = _inline(diagrams.png(diagrams.relevance(self.picture, self.relevance, self.target.label)))
-        curve = _inline(diagrams.png(diagrams.deletion(self.check, self.target.unit)))
+        where = _inline(diagrams.png(self._where()))
+        curve = _inline(diagrams.png(diagrams.deletion(self.check, self.target.unit))) if self.check else ""
         kinds = {kind: [concept for concept in self.concepts if concept.kind == kind]
                  for kind in dict.fromkeys(concept.kind for concept in self.concepts)}
         beside = zip(self.neighbours, self.thumbnails or [""] * len(self.neighbours), strict=True)
         write_text(path, page.render(found=self, where=where, curve=curve, kinds=kinds, neighbours=list(beside),
-                                     verdict=self.check.sentence(self.target.unit)))
+                                     verdict=self.verdict))
 
 
 def target(probe: str, head: Head | YearHead, embedding: Tensor, label: str = "") -> Target:
@@ -154,6 +170,22 @@ def explain(file: Path | str, encoder: Encoder, aim: Callable[[Tensor], Target],
     return Explanation(printable(Path(file)), encoder.name, found, float(found.score(read)[0]), method,
                        pixels[0].permute(1, 2, 0).cpu().numpy(), values.detach().cpu().numpy(), checked,
                        tuple(concepts(encoder, embedding, pulled)), tuple(near), thumbnails, labelled.notes if labelled else ())
+
+
+def damage(file: Path | str, probe: ArtifactProbe) -> Explanation:
+    """Where the artifact probe sees damage in a picture file: its map over the picture, and the kind it takes it for."""
+    pixels = fitted(image.load(file)).to(probe.encoder.device)
+    with torch.no_grad():
+        seen = probe.look(pixels)
+    score, kind = float(seen["severity"][0]), int(seen["kind_probabilities"][0].argmax())
+    likely = f", most likely {seen['kinds'][kind]} ({float(seen['kind_probabilities'][0, kind]):.0%})" if seen["damaged"][0] else ""
+    known = "as damaged" if seen["damaged"][0] else "no more damaged than 95 % of whole paintings do"
+    said = f"reads {known}, severity {score:.2f} of 1{likely}"
+    aim = Target(probe.name, "damage", "severity", said, probe.head.score, probe.head.reliability)
+    height, width = (edge // EDGE * EDGE for edge in pixels.shape[-2:])
+    where = F.interpolate(seen["map"][:, None], size=(height, width), mode="bilinear", align_corners=False)[0, 0]
+    return Explanation(printable(Path(file)), probe.encoder.name, aim, score, "severity of each patch",
+                       pixels[0, :, :height, :width].permute(1, 2, 0).cpu().numpy(), where.cpu().numpy(), None, (), ())
 
 
 def _thumbnail(file: Path) -> str:

@@ -119,6 +119,10 @@ def explained(picture: Path, encoder: Encoder, probe: str, label: str, stems: Se
             raise UserError("content is read against words; give them with --label.")
         return explain.explain(picture, encoder, lambda seen: explain.words(encoder, label, seen, card.reliability(
             card.shipped("content", encoder))), method=method, labelled=near)
+    if hasattr(probes[probe], "look"):
+        if label:
+            raise UserError("the artifact probe maps damage of every kind, so there is no label to explain; leave it out.")
+        return explain.damage(picture, probes[probe])
     head = getattr(probes[probe], "head", None)
     if head is None:
         raise UserError(f"the probe {probe} has no head over embeddings to explain; choose another.")

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from probes import domain, image
+from probes.artifacts import ArtifactProbe
+from probes.artifacts import fitted as shrunk
 from probes.embeddings import embed
 from probes.errors import UserError
 from probes.heads import card
@@ -66,6 +68,8 @@ def fitted(stem: Path | str, encoder: Encoder) -> Fitted:
 def available(encoder: Encoder, stems: Sequence[Path | str] = ()) -> dict[str, Probe | Fitted]:
     """Every probe by name; a head from a file stands in for the probe of the label that it reads."""
     found: dict[str, Probe | Fitted] = {name: probe(encoder) for name, probe in PROBES.items()}
+    if card.shipped(ArtifactProbe.name, encoder):
+        found[ArtifactProbe.name] = ArtifactProbe(encoder)
     for stem in stems:
         one = fitted(stem, encoder)
         found[one.name] = one
@@ -116,7 +120,7 @@ def words(probe: dict, top: int = 3) -> str:
             parts += [f"{label} {share:.2f}" for label, share in sorted(value.items(), key=lambda item: -item[1])[:top]]
         elif name == "year":
             parts.append(f"{value:.0f} ({probe['year_low']:.0f}-{probe['year_high']:.0f})")
-        elif isinstance(value, float) and not name.startswith("year_"):
+        elif isinstance(value, float) and name != "damaged" and not name.startswith("year_"):
             parts.append(f"{name.replace('_', ' ')} {value:.2f}")
     return ", ".join(parts)
 
@@ -149,7 +153,8 @@ def _looked(probes: dict[str, Probe | Fitted], file: Path | str, encoder: Encode
     for name, probe in probes.items():
         if hasattr(probe, "look"):
             with torch.no_grad(), suppress(UserError):
-                found[name] = _plain(probe.look(image.load(file).to(encoder.device)), 0)
+                seen = probe.look(shrunk(image.load(file)).to(encoder.device))
+                found[name] = _plain({key: seen[key] for key in seen if seen["damaged"][0] or not key.startswith("kind")}, 0)
     return found
 
 

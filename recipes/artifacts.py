@@ -34,8 +34,8 @@ SIDE = 128
 VIEWS = 3  # of a painting: damaged a little or not at all, damaged more, and one of the two through a round trip
 PAINTINGS = 8  # a step
 WHOLE = 0.12  # share of damage that covers the whole picture
-CHANCES = {"adversarial": 0.25, "duplicate": 1.5, "seam": 1.5, "warp": 1.5}  # the first is dear, the others are hard
-WAYS = {"autoencoder": 0.15}  # as dear as thirty others
+CHANCES = {"adversarial": 0.25, "duplicate": 2.0, "warp": 2.0, "seam": 1.5, "blur": 1.5, "smear": 1.5}  # dear, and hard
+WAYS = {"autoencoder": 0.5}  # as dear as ten others
 ALARM = 0.95  # share of clean paintings below the alarm
 
 
@@ -99,8 +99,8 @@ def objective(read: Tensor, logits: Tensor, seen: Examples) -> dict[str, Tensor]
         "patches": 3 * F.binary_cross_entropy(root[known], truth[known].sqrt()),
         "places": 0.3 * placed(root.logit(), truth),
         "image": (score - severity.sqrt()).square().mean(),
-        "order": 0.3 * order.sum() / max(1, len(order)),
-        "trips": (trip - torch.where(same == large, high, low)).abs().mean(),
+        "order": order.sum() / max(1, len(order)),
+        "trips": 3 * (trip - torch.where(same == large, high, low)).abs().mean(),
         "kind": 0.3 * named.sum() / max(1, len(named)),
     }
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import synthetic_photo
 
-from probes import encoders, features
+from probes import encoders, features, image
 from probes.artifacts import ArtifactProbe
 from probes.errors import UserError
 from probes.heads import patch
@@ -159,3 +159,38 @@ def test_the_fit_learns_and_goes_on_where_it_was_interrupted(small_encoder, tmp_
     first, last = (artifacts.objective(*one(seen.pixels), seen) for one in (artifacts.Network(2), network))
     assert sum(last.values()) < sum(first.values())
     assert 0 < artifacts.scaled(Patch(network, tuple(every)), seen).alarm <= 1
+
+
+def test_the_head_that_ships_finds_damage_where_it_is(embedded_encoder):
+    from recipes.artifact_figures import localisation
+    from recipes.corruptions import CORRUPTIONS, inject, patches
+    probe, clean = ArtifactProbe(embedded_encoder), image.from_pil(synthetic_photo(50, (128, 128)))
+    mask = torch.zeros(1, 1, 128, 128)
+    mask[..., 32:80, 48:104] = 1
+    for kind in ("noise", "checkerboard"):
+        broken = inject(clean, CORRUPTIONS[kind], .8, mask, torch.Generator().manual_seed(0))
+        assert localisation(patches(clean, broken, mask, 8)[0], probe.map(broken)[0]) > .85
+        assert probe.relative(broken, clean) > .05
+    assert "AUC" in probe.aim().reliability
+
+
+def test_it_is_listed_read_and_explained(embedded_encoder, tmp_path):
+    from probes import overview
+    from probes.labelling import explained
+    from recipes.corruptions import CORRUPTIONS, inject
+    assert "artifacts" in {row.name for row in overview.listed(embedded_encoder)}
+    clean, mask = image.from_pil(synthetic_photo(50, (128, 136))), torch.zeros(1, 1, 136, 128)
+    mask[..., 40:104, 16:80] = 1
+    for name, picture in (("clean", clean), ("broken", inject(clean, CORRUPTIONS["noise"], .9, mask, torch.Generator().manual_seed(0)))):
+        image.to_pil(picture).save(tmp_path / f"{name}.png")
+    rows = overview.readings([tmp_path / "clean.png", tmp_path / "broken.png"], embedded_encoder)
+    whole, broken = (row["probes"]["artifacts"] for row in rows)
+    assert broken["damaged"]
+    assert max(broken["kind_probabilities"], key=broken["kind_probabilities"].get) == "noise"
+    assert whole["severity"] < broken["severity"]
+    found = explained(tmp_path / "broken.png", embedded_encoder, "artifacts", "", (), "occlusion", None)
+    assert found.relevance.shape == found.picture.shape[:2] == (136, 128)
+    assert found.relevance[48:96, 24:72].mean() > 3 * found.relevance[:24].mean()
+    found.to_png(tmp_path / "why.png")
+    found.to_html(tmp_path / "why.html")
+    assert "most likely noise" in (tmp_path / "why.html").read_text(encoding="utf-8")

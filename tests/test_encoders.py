@@ -7,6 +7,7 @@ import pytest
 import torch
 from conftest import synthetic_photo
 from PIL import Image
+from safetensors.torch import save_file
 from torch.nn import functional as F
 
 from probes import encoders, image
@@ -208,3 +209,39 @@ def test_a_broken_folder_is_told_in_a_sentence(clip_folder, tmp_path):
 def test_a_device_that_is_not_there_is_told_in_a_sentence():
     with pytest.raises(UserError, match="--device cpu"):
         encoders.load("embedded", "cuda")
+
+
+# Of each family that users name, a small model of the same classes: open_clip's configuration with a smaller trunk and text tower.
+FAMILIES = [
+    ("ViT-L-14-336-quickgelu", "openai", {"width": 64, "layers": 2, "head_width": 32}, {"width": 32, "heads": 2, "layers": 1}),
+    ("ViT-B-16-SigLIP2", "webli", {"timm_model_name": "vit_tiny_patch16_224"}, {"width": 32, "heads": 2, "layers": 1, "vocab_size": 500}),
+    ("MobileCLIP2-S0", "dfndr2b", {}, {"width": 64, "heads": 2, "layers": 1}),
+    ("PE-Core-T-16-384", "meta", {}, {"width": 64, "heads": 2, "layers": 1}),
+]
+
+
+@pytest.mark.parametrize(("name", "tag", "vision", "text"), FAMILIES, ids=[family[0] for family in FAMILIES])
+def test_every_family_of_encoders_loads_and_reads_as_open_clip_does(name, tag, vision, text, tmp_path, photos):
+    assert tag in open_clip.list_pretrained_tags_by_model(name)
+    config, given = open_clip.get_model_config(name), open_clip.get_pretrained_cfg(name, tag)
+    config["embed_dim"] = 192
+    config["vision_cfg"] |= vision
+    config["text_cfg"] |= text
+    for key in ("hf_tokenizer_name", "tokenizer_kwargs"):  # a tokenizer of the hub's: SigLIP's own is not here
+        config["text_cfg"].pop(key, None)
+    preprocess = {key: given[key] for key in ("mean", "std", "interpolation", "resize_mode")}
+    (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": preprocess}))
+    build = open_clip.CustomTextCLIP if config.pop("custom_text", False) else open_clip.CLIP
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        made = build(**config)
+    save_file({key: value.contiguous() for key, value in made.state_dict().items()}, tmp_path / "open_clip_model.safetensors")
+    encoder, (clip, transform) = encoders.load(str(tmp_path)), theirs(tmp_path)
+    photo = photos[0]
+    with torch.no_grad():
+        reference = F.normalize(clip.encode_image(transform(photo)[None]), dim=-1)
+        assert 1 - (encoder(image.from_pil(photo)) * reference).sum() < 1e-2
+    images = image.from_pil(photo).requires_grad_()
+    encoder.describe(images)[:, 0].sum().backward()
+    assert images.grad.isfinite().all()
+    assert images.grad.abs().sum() > 0

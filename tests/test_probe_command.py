@@ -79,7 +79,7 @@ def test_metrics_of_known_readings():
     assert found.confusion().tolist() == [[2, 0], [1, 1]]
 
 
-def test_fit_and_eval_of_features(table, tmp_path):
+def test_fit_and_eval_of_features(table, tmp_path, monkeypatch):
     done = probe("fit", "--data", table, "--label", "style", "--head", "nearest-mean,gda", "--out", tmp_path / "made")
     assert done.exit_code == 0, done.output
     card = json.loads((tmp_path / "made.json").read_text())
@@ -91,6 +91,15 @@ def test_fit_and_eval_of_features(table, tmp_path):
     assert "best of 2, nested" in done.output
     names = {path.name for path in (tmp_path / "checked").iterdir()}
     assert names == {"metrics.json", "metrics.csv", "readings.csv", "confusion.png", "reliability.png"}
+    before = (tmp_path / "checked" / "metrics.json").read_bytes()
+    again = probe("eval", "--data", table, "--label", "style", "--head", "gda", "--out", tmp_path / "checked")
+    assert again.exit_code == 2
+    assert "another check" in again.output
+    assert (tmp_path / "checked" / "metrics.json").read_bytes() == before
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        assert probe("eval", "--data", table, "--label", "style", "--head", "nearest-mean").exit_code == 0
+    assert {path.name for path in (tmp_path / "outputs").iterdir()} == {"eval-style", "eval-style-2"}
 
 
 def test_a_fixed_head_is_checked_on_groups_that_it_has_not_seen(table, tmp_path):

@@ -6,12 +6,11 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from probes.artifacts import ArtifactProbe
-from probes.auditing import looks
+from probes.artifacts import LARGEST, ArtifactProbe
+from probes.artifacts import fitted as shrunk
 from probes.encoders import Encoder
 from probes.heads import card
 
-LARGEST = 1024  # pixels a side: larger ones are shrunk, which a note says
 ROWS, COLUMNS = ("upper", "", "lower"), ("left", "", "right")
 COLOUR = (226, 61, 40)
 
@@ -22,8 +21,8 @@ def load(encoder: Encoder) -> ArtifactProbe | None:
 
 
 def fitted(pixels: Tensor) -> tuple[Tensor, list[str]]:
-    """The picture (1, 3, h, w) as it is, or shrunk with a note: maps of a scan would not fit into memory."""
-    small = looks.shrunk(pixels, LARGEST)
+    """The picture (1, 3, h, w) as it is, or shrunk with a note."""
+    small = shrunk(pixels)
     return small, [] if small is pixels else [f"read for artifacts at {LARGEST} pixels"]
 
 
