@@ -21,7 +21,7 @@ from probes.encoders import Encoder
 from probes.errors import UserError
 
 SCHEMA = 1
-LAPS = 2  # times that each kind of arm is measured
+LAPS, LAPS_OF_SECONDS = 2, 4  # times that each kind of arm is measured; where seconds are the budget
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,9 @@ def measured(asked: Asked, setting: Setting, pipeline: Any, encoder: Encoder, on
     batch, steps = seeds[: asked.batch], setting.settings.steps
     kinds = list(dict.fromkeys(arm.kind for arm in [*arms, Arm("best-of")]))
     samplers = {sampler: described(pipeline, sampler) for sampler in dict.fromkeys(sampler for _, sampler in kinds)}
-    few = min(max(2, steps // 5), 10, steps)
-    many = min(max(few + 2, 2 * few), steps)
+    # Strategies that take a fixed number of gradients a run take all of them in five steps.
+    few = min(max(5, steps // 5), 10, steps)
+    many = min(2 * few, steps)
     first = {kind: next(arm for arm in [*arms, Arm("best-of")] if arm.kind == kind) for kind in kinds}
 
     def cost(arm: Arm, count: int) -> tuple[int, dict[str, float]]:
@@ -77,11 +78,12 @@ def measured(asked: Asked, setting: Setting, pipeline: Any, encoder: Encoder, on
 
     cost(Arm("unguided"), 2)  # what is compiled or allocated the first time is no arm's cost
     seen: dict[tuple[str, str], list[tuple]] = {kind: [] for kind in kinds}
-    for lap in range(LAPS):  # in turn, so that other work on the machine meets all of them
+    laps = LAPS_OF_SECONDS if asked.budget.startswith("seconds") else LAPS
+    for lap in range(laps):  # in turn, so that other work on the machine meets all of them
         for done, (kind, arm) in enumerate(first.items()):
-            on_progress(f"measuring {arm.strategy}", lap * len(first) + done, LAPS * len(first))
+            on_progress(f"measuring {arm.strategy}", lap * len(first) + done, laps * len(first))
             seen[kind].append((cost(arm, few), cost(arm, many)))
-    found = {kind: budget.Cost.between(*(_least(laps) for laps in zip(*pairs, strict=True))) for kind, pairs in seen.items()}
+    found = {kind: budget.Cost.between(*(_least(each) for each in zip(*pairs, strict=True))) for kind, pairs in seen.items()}
     amount = None
     if asked.budget:
         arms, amount = budget.equal(arms, found, steps, asked.budget)
