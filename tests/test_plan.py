@@ -103,7 +103,7 @@ def test_time_of_a_network_is_predicted_from_its_operations():
     finally:
         torch.set_num_threads(threads)
     assert trace.flops == pytest.approx(4 * 2 * 2 * 64 * 64 * 9 * 48 * 48, rel=.01)
-    assert .5 < predicted / sorted(times)[4] < 2
+    assert .4 < predicted / sorted(times)[4] < 2.5
 
 
 def test_what_cannot_be_planned_is_told(tmp_path):

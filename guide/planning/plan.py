@@ -6,8 +6,11 @@ import psutil
 import torch
 
 from guide import pipelines, strategies
+from guide.brief import Brief
+from guide.objectives import aimed
 from guide.planning import counting, networks, tracing
 from guide.planning.calibration import Machine
+from probes import encoders
 from probes.errors import UserError
 from probes.views import Views
 
@@ -69,15 +72,18 @@ def plan(model: str = "embedded", strategy: str = "clean-image", size: tuple[int
         raise UserError(f"A plan measures the device's speed, and {device} is not here; plan on that machine, or with --device cpu.")
     notes, chosen, doubled = [], strategies.load(strategy), known.guidance_scale > 1
     rows = counting.calls(chosen, steps, batch, doubled)
+    # The embedded encoder is small, and what its probes add to it is known only from them: its objective is the real one.
+    real = encoders.load("embedded", device) if encoder == "embedded" else None
+    objective = aimed(Brief(prompt="a still life", styles=(("baroque", 1.),)), real) if real is not None else None
     with tracing.empty(device):
         nets = networks.load(model, tiny=decoder != "full")
         for module in (nets.denoiser, nets.vae, nets.tiny, *nets.texts):
             if module is not None:
                 module.to(kind)
         weights = sum(map(networks.size, (nets.denoiser, nets.vae, nets.tiny, *nets.texts)))
-        looking = _encoder(encoder)
-        weights += networks.size(looking)
-        traces = _traces(nets, looking, batch, batch * (1 + doubled), height, width, kind, rows)
+        looking = real if real is not None else _encoder(encoder)
+        weights += networks.size(looking) if real is None else 0
+        traces = _traces(nets, looking, objective, batch, batch * (1 + doubled), height, width, kind, rows)
     machine, parts, guessed = Machine(device, budget), [], 0.
     for name, (trace, count, per_picture) in traces.items():
         seconds = machine.seconds(trace.ops) / count
@@ -92,7 +98,7 @@ def plan(model: str = "embedded", strategy: str = "clean-image", size: tuple[int
     return replace(found, share_estimated=guessed / found.seconds if found.seconds else 0.)
 
 
-def _traces(nets, looking, batch: int, rows: int, height: int, width: int, dtype: torch.dtype, counted) -> dict:
+def _traces(nets, looking, objective, batch: int, rows: int, height: int, width: int, dtype: torch.dtype, counted) -> dict:
     """part -> (trace, its rows, rows of it per picture)."""
     latents, run = networks.inputs(nets, rows, height, width, dtype)
     eye = nets.tiny if nets.tiny is not None else nets.vae
@@ -113,8 +119,8 @@ def _traces(nets, looking, batch: int, rows: int, height: int, width: int, dtype
         return (images[:, :, 0] if images.ndim == 5 else images).float().clamp(0, 1)
 
     def look(images):
-        views = Views()(images, [torch.Generator().manual_seed(0)] * len(images), looking.side)
-        return looking.describe(views).square().sum(1)
+        generators = [torch.Generator().manual_seed(0) for _ in images]
+        return objective(images, generators).loss if objective is not None else looking(Views()(images, generators, looking.side)).sum(1)
 
     def guided_look() -> None:
         with torch.enable_grad():
@@ -150,16 +156,11 @@ def _encoder(source: str):
 
     import open_clip
 
-    from probes.encoders import EMBEDDED, Encoder
+    from probes.encoders import Encoder
 
     logging.getLogger().setLevel(logging.ERROR)  # that no weights were loaded is the point
-    name = source.split(":")[0]
     try:
-        if source == "embedded" or "/" in source:
-            folder = EMBEDDED if source == "embedded" else source
-            clip = open_clip.create_model(f"local-dir:{folder}", load_weights=False)
-        else:
-            clip = open_clip.create_model(name, load_weights=False)
+        clip = open_clip.create_model(f"local-dir:{source}" if "/" in source else source.split(":")[0], load_weights=False)
     except (RuntimeError, OSError, KeyError, ValueError) as error:
         raise UserError(f"The configuration of the encoder {source} is not to be had ({' '.join(str(error).split())[:100]}).") from None
     return Encoder(clip, None, source=source)
