@@ -139,6 +139,8 @@ def test_a_verdict_refuses_what_its_family_steered(folder):
     verdict = judge.load("verdict")
     with pytest.raises(UserError, match="'verdict' cannot give a verdict"):
         audit(folder, steered_by=[verdict.lineage])
+    mixed = audit(folder, intent=[BAROQUE, Brief(styles=(("thangka", 1.0),)), BAROQUE]).summary["reliability"]["style"]
+    assert "of some pictures: not validated: the head does not know thangka" in mixed
     report = audit(folder, intent=BAROQUE, steered_by=["embedded"])
     assert any("encoder that steered" in sentence for sentence in report.summary["sentences"])
     assert audit(folder, judge=None).rows["verdict_style"].eq("").all()

@@ -54,6 +54,8 @@ def test_a_folder_may_hold_a_table(folder):
     assert list(found) == ["a.png", "b.png", "c.png", 'odd, "name".png']
     assert found["a.png"].prompt == "lemons"
     assert found["c.png"] is None
+    (folder / "b.png").unlink()
+    assert [Path(item.source).name for item in items(folder)[0]] == ["a.png", "c.png", 'odd, "name".png', "b.png"]  # its row will say so
 
 
 def test_what_the_caller_says_comes_before_the_table(folder):

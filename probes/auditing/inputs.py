@@ -58,8 +58,8 @@ def _folder(folder: Path) -> tuple[list[Item], list[Lineage]]:
     table = next((folder / f"metadata{suffix}" for suffix in TABLES if (folder / f"metadata{suffix}").is_file()), None)
     if table is None:
         return files, steered
-    said = {item.source: item for item in _table(table)}
-    return [said.get(item.source, item) for item in files], steered
+    said, there = {item.source: item for item in _table(table)}, {item.source for item in files}
+    return [said.get(item.source, item) for item in files] + [item for source, item in said.items() if source not in there], steered
 
 
 def _pictures(folder: Path) -> list[Item]:

@@ -15,6 +15,7 @@ from probes.atomic import replacing
 from probes.auditing import columns
 from probes.errors import UserError
 from probes.plain import plain
+from probes.probe import NOT_VALIDATED
 
 PICTURES = {"thumbnail": pa.binary(), "map": pa.binary(), "features": pa.binary()}
 SCHEMA = pa.schema([("key", pa.binary(16)), *PICTURES.items(), *columns.STORED])
@@ -96,7 +97,12 @@ class Ledger:
     def trust(self, keys: Iterable[bytes]) -> dict[str, str]:
         """By reading, how far what was asked of these keys is to be trusted."""
         said = {text: None for part in self._slices(keys, ["trust"]) for text in part["trust"].unique().to_pylist() if text}
-        return {name: sentence for text in said for name, sentence in json.loads(text).items()}
+        found: dict[str, dict[str, None]] = {}
+        for text in said:
+            for name, sentence in json.loads(text).items():
+                found.setdefault(name, {})[sentence] = None
+        return {name: "; of some pictures: ".join(sorted(sentences, key=lambda one: one.startswith(NOT_VALIDATED)))
+                for name, sentences in found.items()}  # fmt: skip
 
     def steered(self, keys: Iterable[bytes]) -> list[str]:
         """The encoders that the files of these keys name as what steered them."""
