@@ -135,6 +135,9 @@ def _formatted(kind: str, key: str, lines: dict[str, str]) -> str:
 
 def _used(record: Record) -> Iterator[str]:
     request: dict[str, Any] = record.request
+    if record.kind in ("transfer", "invert") and request.get("engine", "pixels") == "pixels":
+        yield from _painted(record.kind, request)
+        return
     chosen = request.get("strategies") or {request.get("strategy", ""): request.get("preset")}
     for name, settings in chosen.items():
         preset = next((preset for key, preset in presets().items() if name == key or name in preset.names), None)
@@ -156,3 +159,15 @@ def _project(record: Record) -> str:
     version = record.versions.get("clip-guided-generation", "")
     return _formatted("software", "clip_guided_generation", {"title": "{clip-guided-generation}", "version": version,
                                                              "note": f"commit {record.git['commit']}" if record.git else ""})
+
+
+def _painted(kind: str, request: dict[str, Any]) -> Iterator[str]:
+    """Of runs on pixels: what brushwork is compared by, the multipliers, the encoder; of a flip, how it is sought."""
+    if kind == "invert":
+        yield from ("1811.09600",) if request.get("inputs") else ()
+    else:
+        yield "1508.06576" if request.get("statistics") == "gram" else "1703.06868"
+        yield from ("multipliers",) if request.get("keep") else ()
+        yield from ("2112.00374",) if (request.get("brief") or {}).get("prompt") else ()
+        yield from ("1606.05897",) if request.get("preserve_color") else ()
+    yield "2103.00020"

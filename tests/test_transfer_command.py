@@ -46,6 +46,9 @@ def test_pictures_record_trace_sheet_and_film_come_out_and_a_second_run_makes_no
     with Image.open(out / "seed-0000-astronaut.gif") as film:
         assert film.n_frames > 3
     assert len((out / "trace.jsonl").read_text().splitlines()) == 6
+    cited = CliRunner().invoke(app, ["cite", str(out)]).output
+    assert "1703.06868" in cited
+    assert "2112.10752" not in cited  # no diffusion took part
     before = (out / "seed-0000-coffee.png").stat().st_mtime_ns
     assert run(*arguments).exit_code == 0
     assert (out / "seed-0000-coffee.png").stat().st_mtime_ns == before
@@ -82,6 +85,8 @@ def test_strength_zero_is_the_photograph(folder, tmp_path):
     (("coffee.png", "--style", "baroque", "--size", "20"), "size|side"),
     (("coffee.png", "--style", "baroque", "--keep", "lpips<=.3"), "LPIPS"),
     (("coffee.png", "--style", "baroque", "--region", "text.jpg"), "not an image"),
+    (("coffee.png", "--style", "baroque", "--invert"), "belongs to diffusion"),
+    (("coffee.png", "--style", "baroque", "--statistics", "gram"), "Gram matrices"),
 ])
 def test_what_cannot_be_done_is_said_in_a_sentence(folder, tmp_path, monkeypatch, arguments, said):
     monkeypatch.chdir(folder)

@@ -60,6 +60,11 @@ class Request:
             raise UserError(f"{self.steps} steps cannot be taken; choose from 1 to 5000.")
         if self.size is not None and not 32 <= self.size <= LARGEST:
             raise UserError(f"A longer side of {self.size} pixels cannot be made; choose from 32 to {LARGEST}.")
+        if self.engine == "pixels" and (self.invert or self.guidance is not None):
+            raise UserError(f"{'--invert' if self.invert else '--guidance'} belongs to diffusion; add --engine diffusion, or leave it out.")
+        if self.statistics == "gram" and (self.brief.styles or not self.references):
+            raise UserError("Gram matrices are of references alone, typical paintings have moments; name --reference and no --style, or "
+                            "take --statistics moments.")
         for value, known, what in ((self.engine, ENGINES, "engine"), (self.statistics, KINDS, "statistics"), (self.film, FILMS, "film")):
             if value not in known:
                 raise UserError(f"There is no {what} {value!r}{offer([name for name in known if name], complete=True)}.")

@@ -49,7 +49,7 @@ def mean(several: Sequence[Statistics], weights: Sequence[float]) -> Statistics:
 
     def mixed(kind: str) -> dict[str, Tensor]:
         return {name: sum(weight / total * getattr(one, kind)[name] for one, weight in zip(several, weights, strict=True))
-                for name in getattr(several[0], kind)}
+                for name in getattr(several[0], kind) if all(name in getattr(one, kind) for one in several)}
     return Statistics(mixed("mean"), mixed("deviation"), mixed("gram"))
 
 
