@@ -33,6 +33,7 @@ def test_paintings_of_every_style_are_kept_as_statistics_and_read_again(folder, 
     assert all(value.isfinite().all() for value in found[0].at(144)[0].mean.values())
 
 
+@pytest.mark.slow
 def test_the_card_of_a_head_says_how_little_flips_it(folder, tmp_path):
     encoder = encoders.load("embedded")
     generator = torch.Generator().manual_seed(0)

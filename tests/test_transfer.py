@@ -164,6 +164,7 @@ def test_a_bound_that_means_nothing_is_refused(typed):
         parse_keep([typed])
 
 
+@pytest.mark.slow
 def test_large_pictures_are_made_in_tiles_without_seams(embedded_encoder, photo, monkeypatch):
     """Across the borders of tiles a picture changes no more than elsewhere, and it is the one made in a piece."""
     large = image.resize(photo, (128, 192)).clamp(0, 1)

@@ -38,7 +38,7 @@ def call(made: Diffusion, photo: Opened, seed: int = 0) -> tuple[torch.Tensor, l
     return made(photo, seed, lambda row, current: None)[:2]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [pytest.param(name, marks=pytest.mark.slow) if name == "flux" else name for name in FAMILIES])
 def test_every_family_goes_from_image_to_image_and_probes_change_it(embedded_encoder, photo, family):
     pipeline = FAMILIES[family]()
     plain, rows = call(engine(pipeline, embedded_encoder, photo, guidance=0.), photo)
@@ -107,6 +107,7 @@ def test_a_flow_model_cannot_be_inverted_and_says_so(embedded_encoder, photo):
         call(engine(sd3(), embedded_encoder, photo, invert=True), photo)
 
 
+@pytest.mark.slow
 def test_the_embedded_pipeline_from_the_command_line(tmp_path):
     Image.fromarray(skimage.chelsea()).resize((128, 96)).save(tmp_path / "cat.png")
     done = CliRunner().invoke(app, ["transfer", str(tmp_path / "cat.png"), "--style", "baroque", "--engine", "diffusion", "--steps", "3",
