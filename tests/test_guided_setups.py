@@ -1,4 +1,5 @@
 """Pipelines as people set them up: compiled, offloaded, with a ControlNet, a LoRA, an IP-Adapter, a mask, or of their own making."""
+import diffusers
 import pytest
 import torch
 from accelerate.hooks import CpuOffload, UserCpuOffloadHook, add_hook_to_module
@@ -13,7 +14,7 @@ from diffusers import (
     StableDiffusionInpaintPipeline,
     StableDiffusionPipeline,
 )
-from tiny_families import built
+from tiny_families import FAMILIES, built
 from tiny_pipelines import SIDE, Warmth, call, flux, ready, scheduler, sd, unet
 
 from guide.guided import guided
@@ -245,6 +246,30 @@ def test_what_is_decoded_otherwise_is_found_out():
         call(pipeline)
     assert len(run.notices) == 1
     assert run.trace[-1]["notices"] == run.notices
+
+
+@pytest.mark.parametrize("schedule", ["UniPCMultistepScheduler", "DEISMultistepScheduler", "DPMSolverSinglestepScheduler"])
+def test_flow_matching_under_solvers_of_another_kind(schedule):
+    family = FAMILIES["sana"]
+    pipeline = family.build()
+    pipeline.scheduler = getattr(diffusers, schedule)(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.)
+    plain = family(pipeline)
+    for strategy in (CleanImage(strength=3.), DPS(strength=3.)):
+        with guided(pipeline, Warmth(), strategy, seeds=(1, 2)):
+            assert (loss(family(pipeline)) < loss(plain)).all()
+
+
+@pytest.mark.parametrize("name", ["flux true cfg", "qwen-image", "z-image", "sana", "pixart-sigma"])
+def test_bfloat16(name):
+    family = FAMILIES[name]
+    pipeline = family.build().to(torch.bfloat16)
+    plain = family(pipeline)
+    with guided(pipeline, Warmth(), CleanImage(strength=0.), seeds=(1, 2)):
+        assert torch.equal(family(pipeline), plain)
+    with guided(pipeline, Warmth(), DPS(strength=3.), seeds=(1, 2)) as run:
+        assert (loss(family(pipeline)) < loss(plain)).all()
+    assert all(row["residual"] < 1e-2 for row in run.trace)
+    assert run.calls["skipped"] == 0
 
 
 def test_a_pipeline_without_denoiser_is_refused():
