@@ -45,9 +45,11 @@ def training(work: Path, name: str, hardware: str) -> str:
 def reading(work: Path) -> str:
     """What the CLIP and its heads read on artists that they have not seen."""
     style, period, content, scene, origin = (read(work / "heads" / f"{name}.json") for name in ("style", "period", "content", "scene", "origin"))
+    artifacts, domain = (read(work / "heads" / f"{name}.json") for name in ("artifacts", "domain"))
     baseline, together = read(work / "baseline" / "figures.json"), read(work / "agreement.json")
     size = f", {baseline['parameters'] / 1e6:.1f} M parameters, {baseline['steps']} steps" if baseline else ""
-    more = "\n".join(f"- {name.capitalize()}: {card['reliability']}." for name, card in (("scene", scene), ("origin", origin)) if "reliability" in card)
+    said = (("scene", scene), ("origin", origin), ("artifacts", artifacts), ("out of domain", domain))
+    more = "\n".join(f"- {name.capitalize()}: {card['reliability']}." for name, card in said if "reliability" in card)
     return f"""## Measured
 On artists that neither the CLIP nor the heads have seen; intervals from a bootstrap over artists.
 
