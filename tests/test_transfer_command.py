@@ -94,3 +94,11 @@ def test_what_cannot_be_done_is_said_in_a_sentence(folder, tmp_path, monkeypatch
     done = run(*arguments, "--out", tmp_path / "out")
     assert done.exit_code == 2, done.output
     assert any(word in " ".join(done.output.split()) for word in said.split("|")), done.output
+
+
+def test_a_transformer_takes_references_by_its_early_tokens(folder, tmp_path, clip_folder):
+    done = run(folder / "astronaut.png", "--reference", folder / "coffee.png", "--encoder", clip_folder("vit"), "--steps", "3",
+               "--keep", "self-similarity<=0.3", "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    rows = [json.loads(line) for line in (tmp_path / "out" / "trace.jsonl").read_text().splitlines()]
+    assert all(row["brushwork"] > 0 and row["skipped"] == 0 for row in rows)
