@@ -38,6 +38,8 @@ def _ranked(words: str, some: Sequence[Effect], judge: str) -> Iterator[str]:
         top = able[0]
         take = top.contrasts[name].needed
         more = f"; to tell it apart would take {take}" if take and take.prompts is not None else ""
+        if top.contrasts[name].difference.excludes_zero:
+            more = f", which is not significant after the correction (p = {top.contrasts[name].adjusted:.3f})"
         yield f"{words}, no strategy has a gain that the {judge} sees; the largest is {top.arm}'s, {top.contrasts[name].difference}{more}."
     if worse:
         yield f"{words}, these lose in its eyes: {', '.join(f'{e.arm} ({e.contrasts[name].difference})' for e in worse)}."
