@@ -88,6 +88,8 @@ class Ledger:
         names = [name for name in columns.STORED.names if name not in ("trust", "steered")]
         found = list(self._slices(keys, names))
         made = columns.frame(pa.concat_tables(found) if found else columns.STORED.empty_table().select(names))
+        del found
+        pa.default_memory_pool().release_unused()
         ratings = made.pop("ratings")
         given = {place: json.loads(text) for place, text in enumerate(ratings) if isinstance(text, str)}
         for name in dict.fromkeys(name for cells in given.values() for name in cells):
