@@ -222,7 +222,7 @@ def test_what_a_guided_step_costs(key, decodes, backward, small_encoder):
     for handle in handles:
         handle.remove()
     assert len(objective.terms) == 5
-    assert passes == [2 * 8] * 3 * decodes
+    assert passes == [2 * objective.views.count] * 3 * decodes
     assert done.calls["decodes"] == done.calls["encoder"] == 3 * decodes
     assert len(products) == 3 * backward
 
