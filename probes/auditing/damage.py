@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from probes.artifacts import LARGEST, ArtifactProbe
+from probes.artifacts import LARGEST, SMALLEST, ArtifactProbe
 from probes.artifacts import fitted as shrunk
 from probes.encoders import Encoder
 from probes.heads import card
@@ -20,9 +20,11 @@ def load(encoder: Encoder) -> ArtifactProbe | None:
     return ArtifactProbe(encoder) if card.shipped("artifacts", encoder) else None
 
 
-def fitted(pixels: Tensor) -> tuple[Tensor, list[str]]:
-    """The picture (1, 3, h, w) as it is, or shrunk with a note."""
+def fitted(pixels: Tensor) -> tuple[Tensor | None, list[str]]:
+    """The picture (1, 3, h, w) as it is, or shrunk with a note; nothing of one so narrow that too little of it is left."""
     small = shrunk(pixels)
+    if min(small.shape[-2:]) < SMALLEST:
+        return None, ["too narrow to be read for artifacts"]
     return small, [] if small is pixels else [f"read for artifacts at {LARGEST} pixels"]
 
 

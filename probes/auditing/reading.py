@@ -144,7 +144,8 @@ class Reading:
                 asked[k] = found
         entries = []
         for k, picture in enumerate(pictures):
-            damaged, where = damage.cells(self.artifacts, picture.whole.to(self.encoder.device)) if self.artifacts else ({}, b"")
+            read = picture.whole is not None
+            damaged, where = damage.cells(self.artifacts, picture.whole.to(self.encoder.device)) if read else ({}, b"")
             row = picture.row | {name: values[k] for name, values in cells.items()} | asked[k] | damaged
             row["reason"] = reasons.reason(row, picture.intention)
             entries.append(Entry(picture.key, row, picture.thumbnail, where, features[k].tobytes()))

@@ -40,7 +40,7 @@ def summarise(rows: pd.DataFrame, encoder: Encoder, judge: Judge | None, reliabi
         "guide_and_verdict_kappa": agreed(both["style_top"].tolist(), both["verdict_style"].tolist()),
         "mean_year_error": mean(read, "year_error"),
         "mean_content": mean(read, "content"),
-        "artifacts": _artifacts(read) if damage else None,
+        "artifacts": _artifacts(read) if damage and read["artifacts"].notna().any() else None,
         "preference": _preference(read),
         "diversity": diversity or {},
         "duplicates": int((read["duplicate_of"] != "").sum()),
@@ -139,6 +139,7 @@ def _confusion(rows: pd.DataFrame) -> dict[str, dict[str, int]]:
 
 def _artifacts(rows: pd.DataFrame) -> dict:
     """The rate of damaged pictures within prompts: the mean over prompts of the share in each, so that no subject counts for more."""
+    rows = rows[rows["artifacts"].notna()]
     damaged = rows["artifact_kind"] != ""
     by_prompt = damaged.groupby(rows["prompt"], sort=False).mean()
     rates, one_each = by_prompt.to_numpy(float), np.arange(len(by_prompt))
