@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
+from guide import options as common
 from guide.comparing import options as compared
 from guide.transfer import options
 from probes import commands
@@ -34,57 +35,24 @@ class Commands(TyperGroup):
 app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
                   help="Make pictures in a style and a period, see how well they keep it, and read any folder of pictures the same way.")
 
-Prompt = Annotated[str, typer.Option(help="The subject: 'still life with lemons'. Default: the style's own subjects, one after another.")]
-Style = Annotated[str, typer.Option(help="A style or a mixture: baroque, or baroque:.7,ukiyo-e:.3. `guide styles` lists them.")]
-Avoid = Annotated[list[str] | None, typer.Option(help="A style to stay away from; may be given several times.")]
-Period = Annotated[str, typer.Option(help="A year or a span of years: 1650 or 1600-1725.")]
-Scene = Annotated[str, typer.Option(help="portrait, landscape, still-life, religious, genre-painting, cityscape, illustration; figures, "
-                                         "no-figures, indoor, outdoor.")]
-Origin = Annotated[str, typer.Option(help="Read as made by a person or a model.")]
-Seeds = Annotated[str, typer.Option(help="One picture each, unguided and guided: 0-7 or 3,5,9.")]
-Model = Annotated[str, typer.Option(help="embedded, another of `guide models`, a diffusers folder or a hub id.")]
-Weight = Annotated[list[str] | None, typer.Option(help="How much each measure counts: style=1,period=.5; 0 only reads it.")]
-Keep = Annotated[list[str] | None, typer.Option(help="A measure that has to stay above a bound: 'content>=0.28'.")]
-Limit = Annotated[list[str] | None, typer.Option(help="A measure that has to stay below a bound: 'artifacts<=0.2'.")]
-Schedule = Annotated[list[str] | None, typer.Option(help="Noise levels at which a measure counts, 1 noise to 0 picture: style@0.9-0.3.")]
-Toward = Annotated[list[str] | None, typer.Option(help="Words to steer toward besides: 'warm light:2'; away from: 'people:-1'.")]
-Reference = Annotated[list[str] | None, typer.Option(help="A picture to take the style from: painting.jpg, or painting.jpg:0.5.")]
-ReferenceBy = Annotated[str, typer.Option(help="How references are compared: moments, gram, style or embedding.")]
-Region = Annotated[str, typer.Option(help="A picture of where to steer: white there, black elsewhere.")]
-ContentBy = Annotated[str, typer.Option("--content", help="How the prompt is compared: global, spherical, or directional (as a change "
-                                                          "from the unguided picture).")]
-Watched = Annotated[list[str] | None, typer.Option(help="A judge or measure to watch beside the guide: referee, content.")]
-Drift = Annotated[str, typer.Option(help="What follows where it falls while the guide climbs: off, warn, damp or stop.")]
-Strengths = Annotated[str | None, typer.Option("--strength", help="How hard to steer: 0 not at all, 1 a fifth of classifier-free guidance; "
-                                                                  "auto asks the referee. Default: the model's (embedded: 10).")]
-Steps = Annotated[int | None, typer.Option(help="Denoising steps. Default: the model's.")]
-Size = Annotated[str, typer.Option(help="Pixels, multiples of 8: 128, or width x height as 128x160. Default: the model's.")]
-Scale = Annotated[float | None, typer.Option("--guidance-scale", help="Classifier-free guidance, of the prompt. Default: the model's.")]
-Encoder = Annotated[str, typer.Option(help="The CLIP that steers: embedded, an open_clip folder, or ViT-B-32:laion2b_s34b_b79k.")]
-Judge = Annotated[str, typer.Option(help="Who gives the verdict; it must not have steered: verdict, dinov2-base, siglip2-base, csd, "
-                                         "hpsv2, or a TOML file like those of configs/judges.")]
-Decoder = Annotated[str, typer.Option(help="What guidance looks through: auto (the model's tiny decoder, where it has one), full, or the "
-                                          "file or folder of a tiny decoder.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
-Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
-Name = Annotated[bool, typer.Option("--name-style/--no-name-style", help="Name style and period in the prompt, or leave it to guidance.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only where the results are.")]
-
 
 @app.command()
-def generate(prompt: Prompt = "", style: Style = "", avoid: Avoid = None, period: Period = "", scene: Scene = "", origin: Origin = "",
-             seeds: Seeds = "0-3", model: Model = "embedded",
+def generate(prompt: common.Prompt = "", style: common.Style = "", avoid: common.Avoid = None, period: common.Period = "",
+             scene: common.Scene = "", origin: common.Origin = "",
+             seeds: common.Seeds = "0-3", model: common.Model = "embedded",
              strategy: Annotated[str, typer.Option(help="How to steer; `guide strategies` lists them.")] = "clean-image",
-             strength: Strengths = None, weight: Weight = None, keep: Keep = None, limit: Limit = None, schedule: Schedule = None,
-             toward: Toward = None, reference: Reference = None, reference_by: ReferenceBy = "moments", region: Region = "",
-             content: ContentBy = "global", watch: Watched = None, on_drift: Drift = "warn",
-             steps: Steps = None, size: Size = "", guidance_scale: Scale = None, encoder: Encoder = "embedded",
-             judge: Judge = "verdict", device: Device = "auto", dtype: Dtype = "auto", name_style: Name = True,
-             decoder: Decoder = "auto",
+             strength: common.Strengths = None, weight: common.Weight = None, keep: common.Keep = None, limit: common.Limit = None,
+             schedule: common.Schedule = None,
+             toward: common.Toward = None, reference: common.Reference = None, reference_by: common.ReferenceBy = "moments",
+             region: common.Region = "",
+             content: common.ContentBy = "global", watch: common.Watched = None, on_drift: common.Drift = "warn",
+             steps: common.Steps = None, size: common.Size = "", guidance_scale: common.Scale = None, encoder: common.Encoder = "embedded",
+             judge: common.Judge = "verdict", device: common.Device = "auto", dtype: common.Dtype = "auto", name_style: common.Name = True,
+             decoder: common.Decoder = "auto",
              batch: Annotated[int, typer.Option(help="Pictures made at a time; fewer need less memory.")] = 4,
              out: Annotated[Path | None, typer.Option(help="Folder of the results; the same folder and arguments continue. "
                                                            "Default: outputs/<style>-<time>.")] = None,
-             quiet: Quiet = False) -> None:
+             quiet: common.Quiet = False) -> None:
     """Make pictures, unguided and guided at the same seeds, and say how well they keep style and period."""
     from guide import goals
     from guide.brief import parse_seeds, parse_size
@@ -115,11 +83,12 @@ def compare(styles: compared.Styles = None, strategies: compared.Strategies = No
             strengths: compared.Strengths = None, choice_seeds: compared.ChoiceSeeds = None, style_from: compared.StyleFrom = None,
             budget: compared.Budget = None, best_of: compared.BestOf = None, prompt_only: compared.PromptOnly = None,
             crossed: compared.Prompts = None, suite: compared.Suite = None, plan: compared.Plan = False, rescore: compared.Rescore = None,
-            vote: compared.Vote = None, port: compared.Port = 0, prompt: Prompt = "", avoid: Avoid = None, period: Period = "",
-            model: compared.Models = None, strength: compared.Strength = None, steps: compared.Steps = None, size: Size = "",
+            vote: compared.Vote = None, port: compared.Port = 0, prompt: common.Prompt = "", avoid: common.Avoid = None,
+            period: common.Period = "",
+            model: compared.Models = None, strength: compared.Strength = None, steps: compared.Steps = None, size: common.Size = "",
             guidance_scale: compared.Scales = None, encoder: compared.Encoder = None, judges: compared.Judges = None,
-            device: Device = "auto", dtype: Dtype = "auto", name_style: compared.Name = None, batch: compared.Batch = None,
-            out: compared.Out = None, quiet: Quiet = False) -> None:
+            device: common.Device = "auto", dtype: common.Dtype = "auto", name_style: compared.Name = None, batch: compared.Batch = None,
+            out: compared.Out = None, quiet: common.Quiet = False) -> None:
     """A fair tournament: the same prompts and seeds, strengths chosen by the referee on others, judged by who did not steer."""
     if vote is not None:
         from guide.comparing.voting import serve
@@ -153,14 +122,15 @@ def compare(styles: compared.Styles = None, strategies: compared.Strategies = No
 
 
 @app.command()
-def transfer(inputs: options.Inputs, style: Style = "", reference: options.References = None, period: Period = "",
-             prompt: options.Words = "", avoid: Avoid = None, keep: options.Keep = None, limit: options.Limit = None,
+def transfer(inputs: options.Inputs, style: common.Style = "", reference: options.References = None, period: common.Period = "",
+             prompt: options.Words = "", avoid: common.Avoid = None, keep: options.Keep = None, limit: options.Limit = None,
              strength: options.Strength = None, engine: options.Engine = "pixels", preserve_color: options.Preserve = False,
              region: options.Region = "", size: options.Side = None, steps: options.Steps = None, seeds: options.Seeds = "0",
              statistics: options.Statistics = "moments", video: options.Video = False, film: options.Film = "",
-             invert: options.Invert = False, guidance: options.Guidance = None, model: Model = "embedded",
-             encoder: Encoder = "embedded", judge: Judge = "verdict", device: Device = "auto", dtype: Dtype = "auto",
-             out: options.Out = None, quiet: Quiet = False) -> None:
+             invert: options.Invert = False, guidance: options.Guidance = None, model: common.Model = "embedded",
+             encoder: common.Encoder = "embedded", judge: common.Judge = "verdict", device: common.Device = "auto",
+             dtype: common.Dtype = "auto",
+             out: options.Out = None, quiet: common.Quiet = False) -> None:
     """Repaint photographs in a style or after reference pictures; what they show is held by constraints."""
     from guide.brief import parse_seeds
     from guide.transfer.request import Request, bounds, parse_references, slug
@@ -184,11 +154,11 @@ def transfer(inputs: options.Inputs, style: Style = "", reference: options.Refer
 
 
 @app.command()
-def invert(inputs: options.Pictures = None, style: Style = "", period: Period = "",
+def invert(inputs: options.Pictures = None, style: common.Style = "", period: common.Period = "",
            prompt: Annotated[str, typer.Option(help="A phrase.")] = "", probe: options.Probe = "", label: options.Label = "",
            neuron: options.Neuron = "", head_file: options.HeadFile = None, seeds: options.Noises = "0-3", size: options.Square = None,
-           steps: options.Climb = None, film: options.Film = "", encoder: Encoder = "embedded", judge: Judge = "verdict",
-           device: Device = "auto", out: options.Out = None, quiet: Quiet = False) -> None:
+           steps: options.Climb = None, film: options.Film = "", encoder: common.Encoder = "embedded", judge: common.Judge = "verdict",
+           device: common.Device = "auto", out: options.Out = None, quiet: common.Quiet = False) -> None:
     """Show what a probe thinks that something looks like; or, given pictures, the smallest change that flips its reading of them."""
     from guide.brief import parse_seeds
     from guide.transfer.request import inputs as found
@@ -208,9 +178,9 @@ def invert(inputs: options.Pictures = None, style: Style = "", period: Period = 
 @app.command()
 def audit(source: Annotated[Path, typer.Argument(help="A folder, one picture, a glob in quotes, a tar of pictures, a CSV or Parquet table "
                                                       "(file_name, style, period, prompt, group, rating), or a run's record.json.")],
-          style: Style = "", avoid: Avoid = None, period: Period = "",
+          style: common.Style = "", avoid: common.Avoid = None, period: common.Period = "",
           prompt: Annotated[str, typer.Option(help="What they should show.")] = "",
-          encoder: Encoder = "embedded", judge: Judge = "verdict", device: Device = "auto",
+          encoder: common.Encoder = "embedded", judge: common.Judge = "verdict", device: common.Device = "auto",
           judge_head: Annotated[list[str] | None, typer.Option(help="For the judge's features: a head of `guide probe fit`.")] = None,
           steered_by: Annotated[list[str] | None, typer.Option(help="The encoder that steered them; its kin gives no verdict.")] = None,
           baseline: Annotated[Path | None, typer.Option(help="The same pictures without what is measured: paired by seed and prompt, or by "
@@ -221,7 +191,7 @@ def audit(source: Annotated[Path, typer.Argument(help="A folder, one picture, a 
           workers: Annotated[int, typer.Option(min=0, help="Threads that decode; 0: one per core.")] = 0,
           out: Annotated[Path | None, typer.Option(help="Folder for audit.html, .csv, .parquet and .json; the same folder goes on. "
                                                         "Default: outputs/audit-<name>.")] = None,
-          quiet: Quiet = False) -> None:
+          quiet: common.Quiet = False) -> None:
     """Read any pictures: style, year, content, damage, the verdict; a table, a page to look at, CSV, Parquet and JSON."""
     brief = _brief(prompt, style, avoid, period, True)
     name = "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in typed(source).resolve().name)
@@ -295,10 +265,11 @@ def strategies() -> None:
 
 
 @app.command()
-def plan(model: Model = "embedded",
+def plan(model: common.Model = "embedded",
          strategy: Annotated[str, typer.Option(help="How to steer; `guide strategies` lists them.")] = "clean-image",
-         size: Size = "", seeds: Seeds = "0-3", steps: Steps = None, encoder: Encoder = "embedded", device: Device = "auto",
-         dtype: Dtype = "auto", decoder: Decoder = "auto",
+         size: common.Size = "", seeds: common.Seeds = "0-3", steps: common.Steps = None, encoder: common.Encoder = "embedded",
+         device: common.Device = "auto",
+         dtype: common.Dtype = "auto", decoder: common.Decoder = "auto",
          batch: Annotated[int, typer.Option(min=1, help="Pictures made at a time.")] = 4) -> None:
     """Predict seconds and memory of the guided pictures before anything is loaded; takes some ten seconds to measure this machine."""
     from guide.brief import parse_seeds, parse_size
