@@ -108,7 +108,7 @@ def read(path: str | Path) -> Record:
     except OSError as error:
         raise UserError(f"There is no record at {path} ({error.strerror}); name the folder of a run.") from error
     except ValueError as error:
-        raise UserError(f"The record {path} is not JSON ({error}); run the command again.") from error
+        raise UserError(f"The record {path} is not JSON ({error}); choose another --out, or remove the folder.") from error
     known = {f.name for f in fields(Record)}
     whole = isinstance(found, dict) and isinstance(found.get("request"), dict) and type(found.get("schema", 0)) is int
     if not whole or found.get("schema", 0) > SCHEMA or found.get("kind", "generate") not in KINDS:

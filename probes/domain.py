@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from probes.encoders import Encoder
 
 DEAD = 1e-3  # spread, in shares of the mean spread
+SILENCED = 1e12  # the spread that a dead column is given; finite, since a head with values that are not is taken for damaged
 FARTHEST = 99  # percent of real paintings that lie nearer to those the heads learned from: from there on a reading is out of place
 
 
@@ -77,7 +78,7 @@ def _gaussian(x: Tensor, rank: int, layers: bool) -> Domain:
     mean, spread = x.mean(0), torch.ones_like(x[0])
     if layers:
         spread = x.std(0)
-        spread = torch.where(spread > DEAD * spread.mean(), spread, torch.inf)  # a column that says nothing takes no part
+        spread = torch.where(spread > DEAD * spread.mean(), spread, SILENCED)  # a column that says nothing takes no part
     centred = ((x - mean) / spread).double()
     values, vectors = torch.linalg.eigh(centred.T @ centred / (len(x) - 1))
     residual = values[:-rank].clamp_min(0).mean().clamp_min(1e-12)

@@ -110,3 +110,12 @@ def test_discriminants_are_the_gaussians_own_and_even_out_artists():
     np.testing.assert_allclose(logits - logits.mean(1, keepdims=True), known - known.mean(1, keepdims=True), atol=1e-3, rtol=1e-3)
     artists = pd.Series(["a"] * 4 + ["b"] + [""] * 2)
     np.testing.assert_allclose(discriminant.evened(artists, np.ones((7, 1))), [.5] * 4 + [1.] + [1., 1.])
+
+
+def test_a_domain_with_a_column_that_says_nothing_is_read_again(tmp_path):
+    from probes import domain
+
+    features = torch.randn(60, 8, generator=torch.Generator().manual_seed(0))
+    features[:, 3] = 0.5
+    domain.save(tmp_path / "domain", domain.fit(features, [str(k % 12) for k in range(60)], rank=3, layers=True))
+    assert domain.load(tmp_path / "domain").percentile(features).isfinite().all()

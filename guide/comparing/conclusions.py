@@ -47,11 +47,11 @@ def _ranked(words: str, some: Sequence[Effect], judge: str) -> Iterator[str]:
     loses = [e for e in able if e.against_best and e.against_best.significant and e.against_best.difference.mean < 0]
     tried = [e for e in able if e.against_best and e.strategy not in ("cfg", "apg", "interval")]
     if beats:
-        yield f"{words}, better than best-of at the same seconds: {', '.join(f'{e.arm} ({e.against_best.difference})' for e in beats)}."
+        yield f"{words}, better than best-of at the same cost: {', '.join(f'{e.arm} ({e.against_best.difference})' for e in beats)}."
     elif tried:
-        yield f"{words}, no strategy is shown to be better than best-of at the same seconds."
+        yield f"{words}, no strategy is shown to be better than best-of at the same cost."
     if loses:
-        yield f"{words}, worse than best-of at the same seconds: {', '.join(f'{e.arm} ({e.against_best.difference})' for e in loses)}."
+        yield f"{words}, worse than best-of at the same cost: {', '.join(f'{e.arm} ({e.against_best.difference})' for e in loses)}."
     if hacked := [e for e in able if _hacked(e, judge)]:
         yield f"{words}, the guide sees a gain that the {judge} does not in: {', '.join(e.arm for e in hacked)}."
 

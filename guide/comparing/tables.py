@@ -94,7 +94,7 @@ def _kept(title: str, some: Sequence[Effect], judge: str) -> Table:
     real = f"of real paintings of these styles it recognises {recall:.0%}" if recall is not None else "its recall on real ones is not known"
     about = (
         f"Kept: the {judge}'s first style is the intended one; {real}. Transfer: its gain per gain of the guide. Over best-of: its "
-        "log-odds less those of best-of at the same seconds."
+        "log-odds less those of best-of at the same cost."
     )
     return Table(title, ("arm", "kept", "more than plain", "transf.", "over best-of"), tuple(rows), about)
 
