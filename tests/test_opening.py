@@ -136,3 +136,13 @@ def test_damaged_parameters_count_as_not_said():
     damaged += [{"parameters": "x", "prompt": "[1]"}, {"workflow": '{"nodes": [{"id": 1}], "links": [[]]}'}]
     for texts in damaged:
         assert said(chunks(**texts)) == {}
+
+
+def test_a_png_with_a_flipped_byte_is_no_picture():
+    held = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(held, "PNG")
+    data = bytearray(held.getvalue())
+    data[len(data) // 2] ^= 0xFF
+    found = opened(bytes(data), "flipped.png")
+    assert found.pixels is None
+    assert found.error

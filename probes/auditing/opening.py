@@ -45,6 +45,7 @@ def opened(data: bytes, name: str) -> Opened:
             # Not through Pillow's warning: filters are of the whole process, and pictures are opened in threads.
             if picture.width * picture.height > Image.MAX_IMAGE_PIXELS:
                 raise Image.DecompressionBombError
+            picture.load()  # before its texts are read: Pillow loads for them too, and what it could not decode then passes for decoded
             found.said = provenance.said(picture)
             found.notes = _notes(picture, name)
             found.pixels = image.stored(ImageOps.exif_transpose(picture))
