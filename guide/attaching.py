@@ -1,6 +1,6 @@
 """What a `guided` block changes on a pipeline for its length: its scheduler's step, and whether weights take gradients."""
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from torch import nn
@@ -9,8 +9,8 @@ from probes.errors import UserError
 
 
 @contextmanager
-def frozen(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """No weight takes a gradient inside."""
+def frozen(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """No weight takes a gradient inside, so that none of what a weight's gradient needs is held in memory."""
     held = [weight for module in modules for weight in module.parameters() if weight.requires_grad]
     for weight in held:
         weight.requires_grad_(False)
@@ -23,7 +23,7 @@ def frozen(modules: Sequence[nn.Module]) -> Iterator[None]:
 
 @contextmanager
 def standing_in(scheduler, step: Callable) -> Iterator[None]:
-    original, own = scheduler.step, scheduler.__dict__.get("step")
+    original = scheduler.step
     if getattr(original, "guided", False):
         raise UserError("This pipeline is being guided already; leave that block first, or combine the objectives into one.")
 
@@ -33,7 +33,15 @@ def standing_in(scheduler, step: Callable) -> Iterator[None]:
         return step(original, *args, **kwargs)
 
     stand_in.guided = True
-    scheduler.step = stand_in
+    with replaced_step(scheduler, stand_in):
+        yield
+
+
+@contextmanager
+def replaced_step(scheduler, step: Callable) -> Iterator[None]:
+    """`scheduler.step` is `step` inside; what was there, of its own or of its class, comes back."""
+    own = scheduler.__dict__.get("step")
+    scheduler.step = step
     try:
         yield
     finally:

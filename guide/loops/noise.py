@@ -1,14 +1,14 @@
 """Optimisation of the starting noise of models that take a few steps."""
 import math
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from guide.attaching import frozen
 from guide.decoding import Decoder
 from guide.guided import guided
 from guide.loops.sample import Loop, Made, Sampler, intercepted, joined, selection
@@ -160,16 +160,3 @@ class Differentiable:
             return None
         rows = round(math.sqrt(latents.shape[1] * height / width))
         return rows, latents.shape[1] // rows
-
-
-@contextmanager
-def frozen(modules: Iterator[nn.Module]) -> Iterator[None]:
-    """No weight takes a gradient inside, so that none of what a weight's gradient needs is held in memory."""
-    held = [weight for module in modules for weight in module.parameters() if weight.requires_grad]
-    for weight in held:
-        weight.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for weight in held:
-            weight.requires_grad_(True)

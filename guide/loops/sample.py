@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from guide.attaching import replaced_step
 from guide.guided import guided
 from guide.memory import free, ran_out
 from guide.seeds import generators, view_generators
@@ -138,7 +139,7 @@ def joined(parts: Sequence[Made]) -> Made:
 @contextmanager
 def intercepted(scheduler, change: Callable[[inspect.BoundArguments], None]) -> Iterator[None]:
     """Inside, `change` sees and may alter the arguments of each `scheduler.step`; its signature, which pipelines read, stays."""
-    original, own = scheduler.step, scheduler.__dict__.get("step")
+    original = scheduler.step
     signature = inspect.signature(original)
 
     @functools.wraps(original)
@@ -147,11 +148,5 @@ def intercepted(scheduler, change: Callable[[inspect.BoundArguments], None]) -> 
         change(call)
         return original(*call.args, **call.kwargs)
 
-    scheduler.step = step
-    try:
+    with replaced_step(scheduler, step):
         yield
-    finally:
-        if own is None:
-            del scheduler.step
-        else:
-            scheduler.step = own
