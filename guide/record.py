@@ -1,5 +1,6 @@
 """What a run was: the command as typed and as resolved, versions, commit, seeds, weights, costs. One record.json a run."""
 
+import errno
 import json
 import platform
 import shlex
@@ -9,12 +10,13 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from probes.atomic import write_text
 from probes.errors import UserError
 from probes.plain import plain
 
-__all__ = ["Record", "commit", "earlier", "now", "plain", "read", "typed", "versions"]
+__all__ = ["Record", "commit", "earlier", "now", "plain", "read", "typed", "versions", "writable"]
 
 SCHEMA = 1
 KINDS = ("generate", "compare", "transfer", "invert")
@@ -163,3 +165,15 @@ def earlier(folder: str | Path, resolved: dict, kind: str, free: frozenset[str] 
         if then != wanted:
             raise UserError(f"The folder {folder} holds a run with {_difference(name, then, wanted)}; choose another folder with --out.")
     return before
+
+
+def writable(folder: Path) -> None:
+    """UserError before the work where nothing could be written after it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+        if blocking := [name for name in ("trace.jsonl", "record.json", "report.csv", "sheet.png") if (folder / name).is_dir()]:
+            raise IsADirectoryError(errno.EISDIR, f"{blocking[0]} is a folder there")
+    except OSError as error:
+        raise UserError(f"Cannot write into {folder}: {error.strerror or error}; choose another folder with --out.") from None

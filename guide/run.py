@@ -1,5 +1,4 @@
 """`guide generate`: the same seeds unguided and guided, images as they finish, then what the probes and the verdict say of them."""
-import errno
 import inspect
 import json
 from collections import Counter
@@ -8,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from hashlib import sha256
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
 
 import torch
@@ -22,7 +20,7 @@ from guide.objectives import aimed
 from guide.outcome import Result, outcome, picture
 from guide.strategies import Strategy, Unguided
 from guide.watch import Watch
-from probes import encoders, judge
+from probes import devices, encoders, judge
 from probes.config import lookup
 from probes.encoders import Encoder
 from probes.errors import UserError
@@ -142,7 +140,7 @@ def generate(request: Request, on_progress: Progress = lambda what, done, total:
     resolved = {name: value for name, value in resolved.items() if value or name not in ("goals", "watch")}
     before = record.earlier(request.out, resolved, "generate")
     now = record.Record(resolved, command=request.command or record.typed(), seeds=request.seeds)
-    _writable(request.out)
+    record.writable(request.out)
     on_progress("loading", 0, 0)
     device, encoder, pipeline, verdict = opened(request)
     for brief, _ in per_prompt(request.brief, request.seeds)[:1]:  # what cannot be asked for is found out before a picture is made
@@ -208,9 +206,7 @@ def _aimed(request: Request, brief: Brief, seeds: Sequence[int], encoder: Encode
 
 def opened(request: Request):
     """Device, encoder, pipeline and the judge, which refuses here if its family would steer."""
-    device, dtype = request.device, None if request.dtype == "auto" else request.dtype
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    device, dtype = devices.select(request.device), None if request.dtype == "auto" else request.dtype
     encoder = encoders.load(request.encoder, device)
     verdict = judge.load(request.judge, device)
     verdict.check([encoder.lineage])
@@ -257,18 +253,6 @@ def fingerprint(pipeline) -> str:
             digest.update(f"{name}.{key}{tuple(tensor.shape)}".encode())
             digest.update((flat[::97] if flat.numel() > 1_000_000 else flat).cpu().contiguous().view(torch.uint8).numpy())
     return digest.hexdigest()
-
-
-def _writable(folder: Path) -> None:
-    """UserError before the work where nothing could be written after it."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=folder):
-            pass
-        if blocking := [name for name in ("trace.jsonl", "record.json", "report.csv", "sheet.png") if (folder / name).is_dir()]:
-            raise IsADirectoryError(errno.EISDIR, f"{blocking[0]} is a folder there")
-    except OSError as error:
-        raise UserError(f"Cannot write into {folder}: {error.strerror or error}; choose another folder with --out.") from None
 
 
 def _missing(request: Request, variants: dict[str, Strategy]) -> Iterator[tuple[Brief, tuple[int, ...], str]]:

@@ -9,6 +9,7 @@ import torch
 import typer
 from accelerate import Accelerator
 
+from probes import devices
 from probes.errors import UserError
 from recipes import training
 
@@ -30,9 +31,7 @@ Batch = Annotated[int | None, typer.Option("--batch-size", help="Images a step a
 
 def device(name: str) -> torch.device:
     """The device by its name; `auto` prefers an accelerator."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    return torch.device(name)
+    return torch.device(devices.select(name))
 
 
 def accelerator(name: str, repeatable: bool = False) -> Accelerator:

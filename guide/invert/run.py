@@ -6,20 +6,19 @@ from functools import partial
 from pathlib import Path
 
 import pandas as pd
-import torch
 from torch import Tensor
 
 from guide import png, record, sheet
 from guide.brief import Brief
+from guide.context import Context, Notice, Progress, begin
 from guide.invert import aims
 from guide.invert.flip import Flip, flip
 from guide.loops.pixels import Aim, Pace, paint
 from guide.outcome import said as shown
-from guide.run import _writable
 from guide.seeds import view_generators
 from guide.transfer import canvas, film
-from guide.transfer.run import Notice, Progress, named
-from probes import encoders, image, judge, overview
+from guide.transfer.run import named
+from probes import image, overview
 from probes.audit import audit
 from probes.auditing.report import Report
 from probes.errors import UserError
@@ -28,7 +27,6 @@ from probes.heads import card
 SIDE, STEPS, SMALLEST = 192, 160, 32
 VARIATION = 2.  # beside a log-odd: dots that please the head one by one cost more than shapes
 PACE = partial(Pace, rate=.1, coarsest=24)  # from 24 pixels on: light and colour before edges
-FREE = record.FREE | {"inputs", "film"}
 
 
 @dataclass(frozen=True)
@@ -72,34 +70,20 @@ class Result:
 
 def invert(request: Request, on_progress: Progress = lambda what, done, total: None, notice: Notice = lambda line: None) -> Result:
     """Make what the request asks for into its folder: PNGs, trace.jsonl, record.json, report.csv, report.json and sheet.png."""
-    resolved = record.plain(vars(request))
-    before = record.earlier(request.out, resolved, "invert", FREE)
-    now = record.Record(resolved, command=request.command or record.typed(), kind="invert", seeds=request.seeds)
-    _writable(request.out)
-    film.check(request.film)
-    on_progress("loading", 0, 0)
-    device = request.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    encoder, verdict = encoders.load(request.encoder, device), judge.load(request.judge, device)
-    verdict.check([encoder.lineage])
-    now.device, now.weights = device, {"encoder": encoder.fingerprint, "verdict": verdict.lineage.weights}
-    now.lineages = {"encoder": encoder.lineage, "verdict": verdict.lineage}
-    if before is not None and before.weights not in ({}, now.weights):
-        raise UserError(f"The folder {request.out} holds pictures of other weights; choose another folder with --out.")
+    context = begin(request, "invert", lambda: film.check(request.film), on_progress)
+    context.weigh()
     make = _flipped if request.inputs else _climbed
-    result = make(request, encoder, now, device, on_progress, notice)
-    now.rows = result.rows.to_dict("records")
-    now.finish()
-    now.write(request.out / "record.json")
+    result = make(request, context, on_progress, notice)
+    context.finish(result.rows.to_dict("records"))
     return result
 
 
-def _climbed(request: Request, encoder, now: record.Record, device: str, on_progress: Progress, notice: Notice) -> Result:
+def _climbed(request: Request, context: Context, on_progress: Progress, notice: Notice) -> Result:
     """From noise, a picture per seed."""
+    encoder, device = context.encoder, context.device
     wish = aims.wish(encoder, request.brief, request.probe, request.label, request.neuron, [Path(stem) for stem in request.head_files])
     side, steps = request.size or SIDE, request.steps or STEPS
-    now.write(request.out / "record.json")
+    context.write()
     paths, starts, done = [], [], 0
     for seed in request.seeds:
         path = request.out / f"seed-{seed:04d}-inverted.png"
@@ -146,8 +130,9 @@ def _climbed(request: Request, encoder, now: record.Record, device: str, on_prog
     return Result(request.out, request.out / "sheet.png", frame, lines)
 
 
-def _flipped(request: Request, encoder, now: record.Record, device: str, on_progress: Progress, notice: Notice) -> Result:
+def _flipped(request: Request, context: Context, on_progress: Progress, notice: Notice) -> Result:
     """The smallest change of each picture that flips the reading of a head."""
+    encoder = context.encoder
     probe, wanted = request.probe or "style", request.label or (request.brief.styles[0][0] if request.brief.styles else "")
     known = overview.available(encoder, [Path(stem) for stem in request.head_files])
     head = getattr(known.get(probe), "head", None)

@@ -9,17 +9,13 @@ import torch
 from torch import Tensor
 
 from guide import pipelines, png, record
-from guide.run import _writable
+from guide.context import Notice, Progress, begin
 from guide.transfer import film
 from guide.transfer.outcome import Result, outcome, picture
 from guide.transfer.request import SIDE, Request
-from probes import encoders, image, judge
+from probes import image
 from probes.encoders import Encoder
 from probes.errors import UserError
-
-Progress = Callable[[str, int, int], None]
-Notice = Callable[[str], None]
-FREE = record.FREE | {"inputs", "film"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,29 +35,17 @@ def transfer(request: Request, on_progress: Progress = lambda what, done, total:
     Writes a PNG for each input and seed as it finishes, trace.jsonl, record.json, report.csv, report.json and sheet.png; a film where
     one is asked for.
     """
-    resolved = record.plain(vars(request))
-    before = record.earlier(request.out, resolved, "transfer", FREE)
-    now = record.Record(resolved, command=request.command or record.typed(), kind="transfer", seeds=request.seeds)
-    _writable(request.out)
+    context = begin(request, "transfer", lambda: film.check(request.film), on_progress)
+    now, encoder, device = context.record, context.encoder, context.device
     names = named(request.inputs)
-    film.check(request.film)
-    on_progress("loading", 0, 0)
-    device = request.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    encoder, verdict = encoders.load(request.encoder, device), judge.load(request.judge, device)
-    verdict.check([encoder.lineage])
     photos = {name: opened(path, request, device) for name, path in names.items()}
     engine, weights = _engine(request, encoder, photos, device)
-    now.device, now.weights = device, {"encoder": encoder.fingerprint, "verdict": verdict.lineage.weights} | weights
-    now.lineages = {"encoder": encoder.lineage, "verdict": verdict.lineage}
-    if before is not None and before.weights not in ({}, now.weights):
-        raise UserError(f"The folder {request.out} holds pictures of other weights; choose another folder with --out.")
-    now.costs = dict(before.costs) if before else {}
+    context.weigh(**weights)
+    now.costs = dict(context.before.costs) if context.before else {}
     for line in [*(f"{photo.path}: {line}" for photo in photos.values() for line in photo.notes), *engine.notes()]:
         now.notes.append(line)
         notice(line)
-    now.write(request.out / "record.json")
+    context.write()
     jobs = list(_missing(request, names))
     total, done = len(jobs) * engine.steps, 0
     for name, seed in jobs:
@@ -85,12 +69,10 @@ def transfer(request: Request, on_progress: Progress = lambda what, done, total:
         seconds = sum(row.get("seconds", 0.) for row in trace)
         now.costs["seconds"] = now.costs.get("seconds", 0.) + seconds
         now.costs["steps"] = now.costs.get("steps", 0) + len(trace)
-        now.write(request.out / "record.json")
+        context.write()
     on_progress("reading the pictures", total, total)
-    result = outcome(request, photos, encoder, verdict, device)
-    now.rows = result.report.rows.to_dict("records")
-    now.finish()
-    now.write(request.out / "record.json")
+    result = outcome(request, photos, encoder, context.verdict, device)
+    context.finish(result.report.rows.to_dict("records"))
     return result
 
 

@@ -1,0 +1,68 @@
+"""What runs that repaint and invert begin with alike: a folder that goes on, device, encoder, verdict, and the record that names them."""
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from guide import record
+from probes import devices, encoders, judge
+from probes.encoders import Encoder
+from probes.errors import UserError
+from probes.judge import Judge
+
+Progress = Callable[[str, int, int], None]
+Notice = Callable[[str], None]
+FREE = record.FREE | {"inputs", "film"}
+
+
+class Asked(Protocol):
+    """What a request of these runs has in common."""
+
+    out: Path
+    command: str
+    seeds: tuple[int, ...]
+    encoder: str
+    judge: str
+    device: str
+
+
+@dataclass(frozen=True, eq=False)
+class Context:
+    """A run that has begun: `record` is written to as it moves on, `before` is that of an interrupted one, None where there is none."""
+
+    out: Path
+    record: record.Record
+    before: record.Record | None
+    device: str
+    encoder: Encoder
+    verdict: Judge
+
+    def weigh(self, **more: str) -> None:
+        """Name the weights of the run, with `more` by role. UserError where the folder's pictures were made with other ones."""
+        self.record.weights = {"encoder": self.encoder.fingerprint, "verdict": self.verdict.lineage.weights} | more
+        if self.before is not None and self.before.weights not in ({}, self.record.weights):
+            raise UserError(f"The folder {self.out} holds pictures of other weights; choose another folder with --out.")
+
+    def write(self) -> None:
+        self.record.write(self.out / "record.json")
+
+    def finish(self, rows: list[dict]) -> None:
+        """The record as that of a whole run, with a row per picture."""
+        self.record.rows = rows
+        self.record.finish()
+        self.write()
+
+
+def begin(request: Asked, kind: str, check: Callable[[], None], on_progress: Progress) -> Context:
+    """Everything that can refuse cheaply refuses first: the folder's own record, the folder itself, `check`; then weights are read."""
+    resolved = record.plain(vars(request))
+    before = record.earlier(request.out, resolved, kind, FREE)
+    now = record.Record(resolved, command=request.command or record.typed(), kind=kind, seeds=request.seeds)
+    record.writable(request.out)
+    check()
+    on_progress("loading", 0, 0)
+    now.device = devices.select(request.device)
+    encoder, verdict = encoders.load(request.encoder, now.device), judge.load(request.judge, now.device)
+    verdict.check([encoder.lineage])
+    now.lineages = {"encoder": encoder.lineage, "verdict": verdict.lineage}
+    return Context(request.out, now, before, now.device, encoder, verdict)
