@@ -21,6 +21,7 @@ from guide.seeds import seeds_of, view_generators
 from guide.strategies.clean_image import CleanImage
 from guide.strategies.gradient import Gradient
 from guide.strategies.strategy import Ascent, Outcome, Step, Strategy
+from guide.supply import Supply
 from guide.watch import Conflict, Watch, listed
 from probes.errors import UserError
 
@@ -38,7 +39,8 @@ class Run:
 @contextmanager
 def guided(pipeline, objective, strategy: Strategy, *, seeds: Sequence[int] | None = None, judge=None, tiny: nn.Module | None = None,
            watch: Watch | Sequence[Watch] | None = None, on_step: Callable[[dict[str, Any]], None] | None = None,
-           spare: Callable[[], nn.Module | None] | None = None, on_notice: Callable[[str], None] | None = None) -> Iterator[Run]:
+           spare: Callable[[], nn.Module | None] | None = None, on_notice: Callable[[str], None] | None = None,
+           pinned: bool = False) -> Iterator[Run]:
     """Steers each run of `pipeline` inside the block by the gradient of `objective`, in the way of `strategy`.
 
         with guided(pipeline, objective, strategy, seeds=seeds) as run:
@@ -53,8 +55,11 @@ def guided(pipeline, objective, strategy: Strategy, *, seeds: Sequence[int] | No
     damp or stop the steering (see `guide.watch`). `tiny`: a cheaper decoder of the same latents. `on_step` receives each row of the trace
     as it is written. Where memory runs out, less is done at once, and in the end otherwise (see `guide.memory`): `spare()` loads a tiny
     decoder for that case. `on_notice` gets a sentence for each; without it they are warnings.
+
+    Pipelines of flow matching hand no generator to their scheduler. Where it adds noise all the same, a guided run draws it from a
+    generator per image, of its seed; a run at strength 0 draws as the plain pipeline does, from torch's global state, unless `pinned`.
     """
-    guidance = _Guidance(pipeline, objective, strategy, seeds, judge, tiny, watch, on_step, spare, on_notice)
+    guidance = _Guidance(pipeline, objective, strategy, seeds, judge, tiny, watch, on_step, spare, on_notice, pinned)
     began = time.perf_counter()
     with ExitStack() as stack:
         stack.enter_context(guidance.recorder)
@@ -72,7 +77,7 @@ def guided(pipeline, objective, strategy: Strategy, *, seeds: Sequence[int] | No
 class _Guidance:
     """The state of one `guided` block; what belongs to a single run of the pipeline starts anew with each."""
 
-    def __init__(self, pipeline, objective, strategy: Strategy, seeds, judge, tiny, watch, on_step, spare, on_notice):
+    def __init__(self, pipeline, objective, strategy: Strategy, seeds, judge, tiny, watch, on_step, spare, on_notice, pinned):
         denoiser = next((part for part in (getattr(pipeline, name, None) for name in ("unet", "transformer")) if part is not None), None)
         if denoiser is None or not hasattr(pipeline, "scheduler"):
             raise UserError(f"{type(pipeline).__name__} cannot be guided: it needs a scheduler and a unet or transformer.")
@@ -83,6 +88,7 @@ class _Guidance:
         self.decoder, self.pending = Decoder(pipeline, tiny), []
         self.on_notice = on_notice or functools.partial(warnings.warn, stacklevel=2)
         self.memory = Ladder(self.decoder, objective, spare, self.tell)
+        self.pinned = pinned or strategy.strength > 0
         self.modules = [part for part in (*getattr(pipeline, "components", {}).values(), tiny) if isinstance(part, nn.Module)]
         controlnet = getattr(pipeline, "controlnet", None)
         self.recorder = replay.Recorder(denoiser, strategy.strength > 0, self._same_scheduler, controlnet)
@@ -98,13 +104,14 @@ class _Guidance:
         call = self.call = self.signature.bind(*args, **kwargs)
         t, x, output = (call.arguments[name] for name in ("timestep", "sample", "model_output"))
         self._advance(t, x)
+        self.supply(call.arguments)
         # Whether the pipeline goes on from what the scheduler returned; inpainting by blending does not.
         self.untouched = self.index == 0 or (self.untouched and x.shape == self.previous.shape and torch.equal(x, self.previous))
         row = {"step": self.index, "t": float(t), **self._noise(t), "guided": False, "loss": None, "skipped": 0, "decodes": 0}
         calls = self.recorder.take()
         self.grid = grid_of(calls) or self.grid
         if not self.strategy.strength or any(conflict.over for conflict in self.conflicts) or not self._aimed(row["noise"]):
-            answer = original(*args, **kwargs)
+            answer = original(*call.args, **call.kwargs)
         else:
             outcome, step = self._ask(calls, t, x, output)
             while outcome.again:
@@ -192,9 +199,11 @@ class _Guidance:
         self.count = announced if isinstance(announced, int) and 0 < announced <= left else left
         if self.seeds is not None and len(self.seeds) != x.shape[0]:
             raise UserError(f"{len(self.seeds)} seeds were given for a batch of {x.shape[0]} images; give one seed per image.")
+        seeds = (self.seeds if self.seeds is not None else seeds_of(x)) if self.pinned else []
+        self.supply = Supply(self.scheduler, self.signature, self.call.arguments, seeds, self.tell)
         if self.strategy.strength:
             self.strategy.window(self.count)
-            self.generators = view_generators(self.seeds if self.seeds is not None else seeds_of(x))
+            self.generators = view_generators(seeds)
             self.noise_levels, self.responses = prediction.noise_levels(self.scheduler), responses.responses(
                 self.scheduler, self.first, self.call.arguments)
 

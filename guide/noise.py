@@ -18,6 +18,23 @@ SINGLE_STEP = {"DDIMScheduler", "DDIMParallelScheduler", "DDPMScheduler", "DDPMP
 DRAW = "randn_tensor"  # diffusers' function that every scheduler with shapeable noise calls from its own module
 
 
+def steadied(scheduler, eta: float) -> float:
+    """The eta nearest to this one with which every step of DDIM stays a number.
+
+    `1 - a'^2 - (eta sigma)^2`, of which diffusers takes the square root, is 0 in the first step of a schedule that begins without any
+    signal, and rounding can bring it below (eta 1 at 25 steps of the embedded pipeline). UserError where eta is too large for any schedule.
+    """
+    if not eta or not hasattr(scheduler, "_get_variance") or prediction.family(scheduler) != prediction.ALPHAS:
+        return eta
+    back, lowest = scheduler.config.num_train_timesteps // len(scheduler.timesteps), 0.
+    for t in scheduler.timesteps.tolist():
+        kept = scheduler.alphas_cumprod[t - back] if t >= back else scheduler.final_alpha_cumprod
+        lowest = min(lowest, float(1 - kept - (eta * scheduler._get_variance(t, t - back) ** .5) ** 2))
+    if lowest < -1e-5:
+        raise UserError(f"DDIM has no steps with an eta of {eta:g}, which asks for more noise than a step may hold; give one from 0 to 1.")
+    return eta if lowest == 0 else eta * (1 - 1e-6)
+
+
 def single_step(scheduler) -> bool:
     """Whether `scheduler.step` may be repeated: multistep schedulers keep a history that a repeated step would spoil."""
     return any(cls.__name__ in SINGLE_STEP for cls in type(scheduler).__mro__) or getattr(scheduler.config, "solver_order", 0) == 1

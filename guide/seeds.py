@@ -21,6 +21,11 @@ def view_generators(seeds: Sequence[int]) -> list[torch.Generator]:
     return generators([_digest(b"views", str(seed).encode()) for seed in seeds])
 
 
+def step_generators(seeds: Sequence[int]) -> list[torch.Generator]:
+    """One CPU generator per image for the noise of a scheduler to which its pipeline hands none: yet another stream of the seed."""
+    return generators([_digest(b"steps", str(seed).encode()) for seed in seeds])
+
+
 def members(seed: int, n: int) -> list[int]:
     """Seeds of the n candidates or particles of one image: its own first, the others derived from it, so that they depend on it alone."""
     return [seed, *(_digest(b"member", f"{seed} {k}".encode()) for k in range(1, n))]

@@ -4,6 +4,8 @@ import torch
 from tiny_pipelines import Values, Warmth, call, sd, tiny_autoencoder
 
 from guide.guided import guided
+from guide.loops.noise import ReNO
+from guide.loops.particles import DAS, FK
 from guide.loops.sample import Sampler
 from guide.memory import ran_out
 from guide.run import unlike
@@ -18,14 +20,14 @@ FULL = "CUDA out of memory. Tried to allocate 2.00 GiB"
 
 
 class Cramped(Warmth):
-    """An objective that takes `most` images at once, or none."""
+    """An objective that takes `most` images at once, or none, where a gradient is asked for."""
 
     def __init__(self, most: int):
         super().__init__()
         self.most = most
 
     def __call__(self, images, generators):
-        if len(images) > self.most:
+        if len(images) > self.most and images.requires_grad:
             raise torch.OutOfMemoryError(FULL)
         return super().__call__(images, generators)
 
@@ -179,3 +181,52 @@ def test_the_same_views_are_seen_again():
     expected, _ = steer(pipeline, CleanImage(strength=2.), seeds=(1,))
     images, _ = steer(pipeline, CleanImage(strength=2.), Once(), seeds=(1,))
     assert torch.allclose(images, expected, atol=1e-5)
+
+
+def optimised(pipeline, objective, seeds=(1, 2, 3), **more):
+    arguments = {"prompt": "a painting", "num_inference_steps": 1, "width": 16, "height": 16}
+    return Sampler(pipeline, arguments, objective, **more)(seeds, ReNO(iterations=3))
+
+
+def test_noise_optimisation_finds_the_same_with_less_at_once():
+    pipeline = sd()
+    expected, trace, _ = optimised(pipeline, Warmth())
+    assert unlike(trace, ()) == []
+    images, trace, _ = optimised(pipeline, Cramped(1))
+    assert torch.allclose(images, expected, atol=1e-4)
+    assert [line.rsplit("here on ")[-1] for line in unlike(trace, ())] == ["the objective sees 1 of 3 images at a time."]
+    cramp(pipeline.vae.decoder, 1)
+    images, trace, _ = optimised(pipeline, Warmth())
+    assert torch.allclose(images, expected, atol=1e-4)
+    assert "computes its activations again" in unlike(trace, ())[-1]
+    handle = cramp(pipeline.unet, 2)  # classifier-free guidance doubles one picture
+    images, trace, _ = optimised(pipeline, Warmth())
+    assert torch.allclose(images, expected, atol=1e-4)
+    assert any("optimised 1 at a time" in line for line in unlike(trace, ()))
+    handle.remove()
+    cramp(pipeline.vae.decoder, 0)
+    images, trace, _ = optimised(pipeline, Warmth(), (1,), spare=tiny_autoencoder)
+    assert "tiny decoder" in unlike(trace, ())[-1]
+    with pytest.raises(UserError, match="Memory does not suffice to optimise"):
+        optimised(pipeline, Warmth(), (1, 2))
+
+
+@pytest.mark.parametrize("loop", [FK(strength=60., n=3, every=1, ess=1.), DAS(strength=5., n=3, ess=1.)], ids=["FK", "DAS"])
+def test_particles_are_not_weighed_twice_for_want_of_memory(loop):
+    pipeline, arguments = sd(), {"prompt": "a painting", "num_inference_steps": 3, "width": 16, "height": 16}
+    expected = Sampler(pipeline, arguments, Warmth(0.))((1,), loop)[0]
+    cramp(pipeline.vae.decoder, 1) if isinstance(loop, DAS) else pipeline.vae.decoder.register_forward_pre_hook(once())
+    images, trace, _ = Sampler(pipeline, arguments, Warmth(0.))((1,), loop)
+    assert torch.allclose(images, expected, atol=1e-4)
+    assert unlike(trace, ())
+
+
+def once():
+    """A hook that lets memory run out the first time."""
+    seen = []
+
+    def hook(module, args):
+        seen.append(1)
+        if len(seen) == 1:
+            raise torch.OutOfMemoryError(FULL)
+    return hook

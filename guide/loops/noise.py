@@ -12,6 +12,7 @@ from guide.attaching import frozen
 from guide.decoding import Decoder
 from guide.guided import guided
 from guide.loops.sample import Loop, Made, Sampler, intercepted, joined, selection
+from guide.memory import Ladder, free, ran_out
 from guide.seeds import view_generators
 from guide.strategies.strategy import per_image
 from guide.strategies.unguided import Unguided
@@ -46,7 +47,24 @@ class ReNO(Loop):
         size = self.batch or len(seeds)
         parts = [seeds[i:i + size] for i in range(0, len(seeds), size)]
         sampler = sampler.counting(len(parts) * (self.iterations + 2))
-        return joined([self._optimised(sampler, part) for part in parts])
+        return joined([self._fitted(sampler, part) for part in parts])
+
+    def _fitted(self, sampler: Sampler, seeds: Sequence[int]) -> Made:
+        """The pictures of these seeds, half of them at a time where memory suffices no other way: images do not know of each other."""
+        try:
+            return self._optimised(sampler, seeds)
+        except (RuntimeError, MemoryError) as error:
+            if not ran_out(error):
+                raise
+            if len(seeds) == 1:
+                raise UserError("Memory does not suffice to optimise the noise of one picture, however little is done at once; take fewer "
+                                "steps or a smaller size, or pass a tiny decoder.") from None
+        free()
+        half = len(seeds) // 2
+        made = joined([self._fitted(sampler, part) for part in (seeds[:half], seeds[half:])])
+        made[1][0].setdefault("notices", []).append(f"Memory did not suffice for the noise of {len(seeds)} pictures at a time; it was "
+                                                    f"optimised {half} at a time.")
+        return made
 
     def _optimised(self, sampler: Sampler, seeds: Sequence[int]) -> Made:
         run = Differentiable(sampler, seeds, self.most)
@@ -54,15 +72,14 @@ class ReNO(Loop):
         began, losses, z = time.perf_counter(), [sampler.loss(images, seeds)], run.start.float().requires_grad_()
         plain, best, lowest = images, run.start.float(), torch.full((len(seeds),), torch.inf)
         optimizer = torch.optim.SGD([z], lr=self.rate, momentum=self.momentum, nesterov=True)
-        views = view_generators(seeds)
-        with torch.inference_mode(False), torch.enable_grad(), guided(sampler.pipeline, None, Unguided(),
-                                                                      on_step=lambda row: sampler.on_step()) as calls:
+        views, told = view_generators(seeds), []
+        # Dividing the batch changes nothing, a tiny decoder does: it comes last, for a picture alone.
+        memory = Ladder(run.decoder, sampler.objective, sampler.spare if len(seeds) == 1 else None, told.append)
+        with torch.inference_mode(False), torch.enable_grad(), memory.settled(), run.plainly() as calls:
             for _ in range(self.iterations):
-                images = run(z)
-                found = sampler.objective(images.float(), views).loss
-                target = self.strength * found.sum() + self.regulariser * gaussianity(z).sum().to(found.device)
-                (gradient,) = torch.autograd.grad(target, z)
-                seen = sampler.loss(images.detach(), seeds)
+                images, found, slope = run.slope(z, memory, views)
+                gradient = self.strength * slope + self.regulariser * torch.autograd.grad(gaussianity(z).sum(), z)[0]
+                seen = sampler.loss(images, seeds)
                 better = seen < lowest
                 best = torch.where(per_image(better.to(z.device), z), z.detach(), best)
                 lowest = torch.where(better, seen, lowest)
@@ -74,9 +91,11 @@ class ReNO(Loop):
                 costs["encoder"] += 2
                 costs["skipped"] += int((~usable).sum())
                 losses.append(seen)
-                trace.append({"iteration": len(losses) - 1, "step": len(trace), "guided": True, "loss": float(found.detach().mean()),
+                trace.append({"iteration": len(losses) - 1, "step": len(trace), "guided": True, "loss": float(found.mean()),
                               "losses": found.tolist(), "whole_losses": seen.tolist(), "gradient_norm": norm.tolist(), "decodes": 1,
-                              "norm": z.detach().flatten(1).norm(dim=1).tolist(), "skipped": int((~usable).sum())})
+                              "norm": z.detach().flatten(1).norm(dim=1).tolist(), "skipped": int((~usable).sum()),
+                              **({"notices": list(told)} if told else {})})
+                told.clear()
         costs["denoiser"] += calls.calls["denoiser"]
         costs["decodes"] += self.iterations
         # Made anew by the pipeline itself: a tiny decoder may have judged otherwise, and then the plain picture may be the better one.
@@ -124,18 +143,46 @@ class Differentiable:
                 states.extend(generator.get_state() for generator in arguments["generator"])
 
         arguments = self.sampler.call(self.seeds, output_type="pt")
-        with intercepted(self.pipeline.scheduler, note), guided(self.pipeline, None, Unguided(), on_step=lambda row: self.sampler.on_step()
-                                                                ) as run:
+        with intercepted(self.pipeline.scheduler, note), self.plainly() as run:
             images = self.pipeline(**arguments).images
         self.states = states
         return images.float().clamp(0, 1).cpu(), run.trace, dict(run.calls)
+
+    def plainly(self):
+        """A block in which the pipeline's runs are counted; a scheduler that gets no generator adds the same noise in each of them."""
+        return guided(self.pipeline, None, Unguided(), seeds=self.seeds, on_step=lambda row: self.sampler.on_step(), pinned=True)
+
+    def modules(self) -> list[nn.Module]:
+        return [part for part in (*self.pipeline.components.values(), self.decoder.vae) if isinstance(part, nn.Module)]
+
+    def slope(self, z: Tensor, memory: Ladder, views: Sequence[torch.Generator]) -> tuple[Tensor, Tensor, Tensor]:
+        """Images (n, 3, h, w), the objective's loss (n,) of their views, and its gradient to the noise z; with less at once for as long as
+        memory runs out. The error comes back where nothing is left to be done about it."""
+        states = [view.get_state() for view in views]
+        while True:
+            try:
+                # Frozen until the backward pass is done, in which a frugal decoder computes anew.
+                with frozen(self.modules()):
+                    images = self(z)
+                    values, down = memory.slopes(self.sampler.objective, images.detach().float(), views)
+                    return images.detach(), values.loss.detach(), torch.autograd.grad(images, z, down.to(images.dtype))[0]
+            except (RuntimeError, MemoryError) as error:
+                if not ran_out(error):
+                    raise
+                failed = str(error)
+            images = values = down = None  # they hold what did not fit
+            free()
+            for view, state in zip(views, states, strict=True):
+                view.set_state(state)
+            if not memory.climb(len(z), through_denoiser=False):
+                raise torch.OutOfMemoryError(failed)
 
     def scale(self) -> float:
         """By what the pipeline multiplies the noise that it is given."""
         return float(getattr(self.pipeline.scheduler, "init_noise_sigma", 1.))
 
     def __call__(self, z: Tensor) -> Tensor:
-        with frozen(part for part in (*self.pipeline.components.values(), self.decoder.vae) if isinstance(part, nn.Module)):
+        with frozen(self.modules()):
             latents = self.forward(self.pipeline, **self._arguments(z, "latent")).images
             if not latents.requires_grad:
                 raise UserError(f"{type(self.pipeline).__name__} keeps no gradient to its starting noise, so that it cannot be optimised.")
@@ -143,7 +190,7 @@ class Differentiable:
 
     def rendered(self, z: Tensor) -> tuple[Tensor, dict[str, float]]:
         """The pipeline's own pictures (n, 3, h, w) of other noise, on the CPU, and the costs."""
-        with guided(self.pipeline, None, Unguided(), on_step=lambda row: self.sampler.on_step()) as run:
+        with self.plainly() as run:
             images = self.pipeline(**self._arguments(z, "pt")).images
         return images.float().clamp(0, 1).cpu(), dict(run.calls)
 

@@ -2,6 +2,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -61,6 +62,16 @@ class Population:
         self.statistic = torch.full(shape, -math.inf, dtype=torch.float64)
         self.lineage = torch.arange(self.n).expand(shape).clone()
         self.uniforms = resampling_generators(self.seeds)
+
+    def held(self) -> tuple[dict[str, Any], list[Tensor]]:
+        """What `restore` brings back: no tensor is changed in place but weights and evidence."""
+        kept = vars(self) | {"log_weights": self.log_weights.clone(), "evidence": self.evidence.clone()}
+        return kept, [uniform.get_state() for uniform in self.uniforms]
+
+    def restore(self, held: tuple[dict[str, Any], list[Tensor]]) -> None:
+        vars(self).update(held[0])
+        for uniform, state in zip(self.uniforms, held[1], strict=True):
+            uniform.set_state(state)
 
     def weigh(self, potential: Tensor) -> None:
         """Multiplies the weights by a potential, given as its logarithm (g, n), and by what was pending."""

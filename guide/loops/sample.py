@@ -89,7 +89,7 @@ class Sampler:
         """One run of the pipeline, steered from inside by a strategy that is no loop."""
         # Notices stand in the trace too.
         with guided(self.pipeline, self.objective, strategy, seeds=seeds, tiny=self.tiny, watch=self.watch,
-                    on_step=lambda row: self.on_step(), on_notice=lambda line: None, spare=self.spare) as run:
+                    on_step=lambda row: self.on_step(), on_notice=lambda line: None, spare=self.spare, pinned=True) as run:
             images = self.pipeline(**self.call(seeds, output_type="pt")).images
         return images.float().clamp(0, 1).cpu(), run.trace, dict(run.calls)
 

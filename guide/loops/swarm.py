@@ -43,6 +43,15 @@ class Swarm(Strategy):
         return intercepted(pipeline.scheduler, reorder)
 
     def __call__(self, step: Step, carried: Any) -> Outcome:
+        # A step that runs out of memory is taken again, and must not weigh the particles twice.
+        held = self.population.held()
+        try:
+            return self._weighed(step)
+        except (RuntimeError, MemoryError):
+            self.population.restore(held)
+            raise
+
+    def _weighed(self, step: Step) -> Outcome:
         method, population = self.method, self.population
         # After the last step the images themselves are weighed.
         if step.index == step.count - 1 or step.index not in method.guided_steps(step.count):
