@@ -6,9 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
 
 import numpy as np
 
+from probes.atomic import replacing
 from probes.errors import UserError
 from probes.reliability import Interval, interval
 
@@ -91,28 +94,52 @@ def selected(options: Sequence[Fit], truth: np.ndarray, groups: Sequence[Hashabl
 
 
 def evaluate(truth: np.ndarray, groups: Sequence[Hashable], candidates: Mapping[str, Fit | Sequence[Fit]], *, score: Score,
-             labels: np.ndarray | None = None, repeats: int = 10, folds: int = 5, inner: int = 3, seed: int = 0) -> Evaluation:
+             labels: np.ndarray | None = None, repeats: int = 10, folds: int = 5, inner: int = 3, seed: int = 0,
+             kept: Path | None = None, on_split: Callable[[], None] = lambda: None) -> Evaluation:
     """Out-of-fold predictions of each candidate, a `Fit` or several to choose from inside the training folds by `score`.
 
     `labels`: stratify by them. A `Fit` takes the rows to fit on and returns what predicts other rows, so it may use whatever is known of
     its rows: labels, groups, companions. Splits are the same for all candidates; repeat r uses seed + r.
+    `kept`: a folder in which each repeat of a candidate is stored when it is done, and looked for first; what a `Fit` does is not part of
+    a file's name, so another code or other features need another folder. `on_split` is called after each of them that was computed.
     """
     truth, found, chosen = np.asarray(truth), {name: [] for name in candidates}, {name: [] for name in candidates}
     if len(truth) != len(groups):
         raise UserError(f"there are {len(truth)} labels and {len(groups)} groups; each row needs both.")
     for repeat in range(repeats):
         fold = splits(labels, groups, folds, seed + repeat)
-        parts: dict[str, np.ndarray | None] = dict.fromkeys(candidates)
-        for number in range(folds):
-            rows, held = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
-            for name, candidate in candidates.items():
-                options = [candidate] if callable(candidate) else list(candidate)
-                best = selected(options, truth, groups, rows, score, labels=labels, folds=inner, seed=seed + repeat)
-                chosen[name].append(best)
-                read = np.asarray(options[best](rows)(held))
-                if parts[name] is None:
-                    parts[name] = np.zeros((len(truth), *read.shape[1:]), read.dtype)
-                parts[name][held] = read
-        for name, part in parts.items():
+        for name, candidate in candidates.items():
+            options = [candidate] if callable(candidate) else list(candidate)
+            stored = kept and kept / f"{_digest(name, len(options), truth, tuple(map(str, groups)), fold, inner, seed + repeat)}.npz"
+            if stored and stored.is_file():
+                with np.load(stored) as file:
+                    part, best = file["part"], file["best"].tolist()
+            else:
+                part, best = _repeat(options, truth, groups, fold, folds, score, labels, inner, seed + repeat)
+                if stored:
+                    with replacing(stored) as partial, partial.open("wb") as file:
+                        np.savez(file, part=part, best=np.array(best))
+                on_split()
             found[name].append(part)
+            chosen[name] += best
     return Evaluation({name: np.stack(part) for name, part in found.items()}, chosen, truth, tuple(groups))
+
+
+def _repeat(options, truth, groups, fold, folds, score, labels, inner, seed) -> tuple[np.ndarray, list[int]]:
+    """Predictions `(n, ...)` of every row by what is chosen and fitted without its fold, and what was chosen in each."""
+    part, chosen = None, []
+    for number in range(folds):
+        rows, held = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
+        chosen.append(selected(options, truth, groups, rows, score, labels=labels, folds=inner, seed=seed))
+        read = np.asarray(options[chosen[-1]](rows)(held))
+        part = np.zeros((len(truth), *read.shape[1:]), read.dtype) if part is None else part
+        part[held] = read
+    return part, chosen
+
+
+def _digest(*parts) -> str:
+    digest = sha256()
+    for part in parts:
+        digest.update(part.tobytes() if isinstance(part, np.ndarray) and part.dtype != object else repr(part).encode())
+        digest.update(b";")
+    return digest.hexdigest()[:16]

@@ -26,3 +26,11 @@ def statistics(maps: Mapping[str, Tensor]) -> Tensor:
         row, column = torch.triu_indices(seen.shape[1], seen.shape[1], device=seen.device)
         found.append((seen @ seen.mT / seen.shape[-1])[:, row, column])
     return torch.cat(found, 1)
+
+
+def places(maps: Mapping[str, Tensor], stage: str, before: int) -> tuple[Tensor, int]:
+    """Where in a description the means and then the spreads of a stage of `SPREAD` lie, and how many spreads; `before`: the embedding's
+    values."""
+    at = before + sum(2 * maps[other].shape[1] for other in SPREAD[:SPREAD.index(stage)])
+    channels = maps[stage].shape[1]
+    return torch.arange(at, at + 2 * channels), channels

@@ -101,7 +101,7 @@ def readings(files: Sequence[Path | str], encoder: Encoder, stems: Sequence[Path
             with torch.no_grad():
                 features = torch.from_numpy(seen.features).to(encoder.device)
                 said = {name: values for name, probe in known.items() if (values := probe.read(features))}
-                far = near.percentile(encoder.cut(features, len(near.mean))) if near else None
+                far = near.percentile(features) if near else None
         for row, file in enumerate(part):
             one = {"image": printable(Path(file))}
             if row not in place:

@@ -92,3 +92,30 @@ def test_bins_order_years():
     assert np.abs(head.expected(torch.from_numpy(x)).numpy() - years).mean() < 10
     with pytest.raises(UserError, match="group"):
         stacked.fit_bins(x, years, [0])
+
+
+def test_splits_that_are_done_are_not_computed_again(tmp_path):
+    x, y, groups = blobs()
+    asked = []
+
+    def fit(rows):
+        asked.append(len(rows))
+        means = np.stack([x[rows][y[rows] == k].mean(0) for k in range(3)])
+        return lambda held: -((x[held][:, None] - means) ** 2).sum(-1)
+    score = lambda truth, read: accuracy(truth, read.argmax(-1))  # noqa: E731
+
+    class Enough(Exception):
+        pass
+
+    def stop():
+        raise Enough
+    with pytest.raises(Enough):
+        evaluation.evaluate(y, groups, {"mean": [fit, fit]}, score=score, repeats=2, kept=tmp_path, on_split=stop)
+    first = len(asked)
+    again = evaluation.evaluate(y, groups, {"mean": [fit, fit]}, score=score, repeats=2, kept=tmp_path)
+    assert len(asked) == 2 * first  # the second repeat alone
+    plain = evaluation.evaluate(y, groups, {"mean": [fit, fit]}, score=score, repeats=2)
+    assert (again.predictions["mean"] == plain.predictions["mean"]).all()
+    assert again.chosen == plain.chosen
+    evaluation.evaluate(y, groups, {"mean": [fit, fit]}, score=score, repeats=1, folds=4, kept=tmp_path)
+    assert len(asked) > 4 * first  # other folds are other splits

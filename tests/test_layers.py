@@ -117,5 +117,38 @@ def test_a_domain_with_a_column_that_says_nothing_is_read_again(tmp_path):
 
     features = torch.randn(60, 8, generator=torch.Generator().manual_seed(0))
     features[:, 3] = 0.5
-    domain.save(tmp_path / "domain", domain.fit(features, [str(k % 12) for k in range(60)], rank=3, layers=True))
+    domain.save(tmp_path / "domain", domain.fit(features, [str(k % 12) for k in range(60)], rank=3, columns=torch.arange(8)))
     assert domain.load(tmp_path / "domain").percentile(features).isfinite().all()
+
+
+def test_a_domain_of_layers_tells_noise_flat_colour_and_text_from_paintings(data):
+    from probes import domain, encoders, image
+    from recipes.heads.domain import pictures
+
+    encoder = encoders.load("embedded")
+    found = domain.shipped(encoder)
+    with torch.no_grad():
+        for name, strange in pictures().items():
+            assert (found.percentile(encoder.describe(strange[:6])) >= domain.FARTHEST).float().mean() > 0.8, name
+        files = sorted((data / "cezanne" / "authentic").glob("*.jpg"))[:12]
+        real = found.percentile(torch.cat([encoder.describe(image.load(file)) for file in files]))
+    assert (real < domain.FARTHEST).float().mean() > 0.8
+
+
+def test_percentiles_of_a_domain_are_shares_of_what_was_held_out():
+    from probes import domain
+
+    features = torch.randn(4000, 6, generator=torch.Generator().manual_seed(0))
+    found = domain.fit(features, list(range(4000)), rank=None, columns=torch.arange(6))
+    seen = found.percentile(torch.randn(20000, 6, generator=torch.Generator().manual_seed(1)))
+    for percent in (50, 90, 99):
+        assert abs(float((seen >= percent).float().mean()) * 100 - (100 - percent)) < 1.5, percent
+    assert found.percentile(torch.zeros(1, 6)) == 0
+
+
+def test_a_domain_of_layers_says_that_an_embedding_is_not_enough():
+    from probes import domain
+
+    found = domain.fit(torch.rand(60, 9), list(range(60)), rank=None, columns=torch.tensor([5, 6, 7, 8]), spreads=2)
+    with pytest.raises(UserError, match="description"):
+        found.percentile(torch.rand(2, 5))

@@ -159,7 +159,7 @@ class Reading:
         found |= {name: scenes[name].tolist() for name in ("figures", "indoor") if name in scenes}
         found["made_by_model"] = origins["made_by_model"].tolist()
         if self.domain:
-            found["domain_percentile"] = self.domain.percentile(self.encoder.cut(seen, len(self.domain.mean))).tolist()
+            found["domain_percentile"] = self.domain.percentile(seen).tolist()
             found["out_of_domain"] = [percentile >= domain.FARTHEST for percentile in found["domain_percentile"]]
         return found
 
