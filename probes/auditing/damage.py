@@ -1,42 +1,59 @@
 """What the artifact probe says of one picture: how damaged, in which way, where in words, and as a map that lies over the picture."""
 
 import io
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
-from probes.artifacts import LARGEST, SMALLEST, ArtifactProbe
-from probes.artifacts import fitted as shrunk
+from probes import image
+from probes.artifacts import SMALLEST, ArtifactProbe
 from probes.encoders import Encoder
-from probes.heads import card
+from probes.heads import card, patch
 
 ROWS, COLUMNS = ("upper", "", "lower"), ("left", "", "right")
 COLOUR = (226, 61, 40)
 
 
+def head(encoder: Encoder) -> Path | None:
+    """Where the head for damage is, without suffix: the encoder's own, else the one that ships, for it reads pixels and no encoder."""
+    own = card.shipped("artifacts", encoder) or card.FOLDER / "artifacts"
+    return own if own.with_suffix(".json").is_file() else None
+
+
 def load(encoder: Encoder) -> ArtifactProbe | None:
-    """The probe, where a head for it ships with the encoder."""
-    return ArtifactProbe(encoder) if card.shipped("artifacts", encoder) else None
+    """The probe, where a head for it is there."""
+    stem = head(encoder)
+    return ArtifactProbe(encoder, patch.load(stem, encoder.device)) if stem else None
 
 
-def fitted(pixels: Tensor) -> tuple[Tensor | None, list[str]]:
-    """The picture (1, 3, h, w) as it is, or shrunk with a note; nothing of one so narrow that too little of it is left."""
-    small = shrunk(pixels)
+def fitted(small: Tensor, shape: Sequence[int]) -> tuple[Tensor | None, list[str]]:
+    """A picture (1, 3, h, w) of at most 256 pixels a side, and a note if it was shrunk from `shape`; nothing of one that is too narrow."""
     if min(small.shape[-2:]) < SMALLEST:
         return None, ["too narrow to be read for artifacts"]
-    return small, [] if small is pixels else [f"read for artifacts at {LARGEST} pixels"]
+    return small, [] if small.shape == shape else [f"read for artifacts at {max(small.shape[-2:])} pixels"]
 
 
-def cells(probe: ArtifactProbe, pixels: Tensor) -> tuple[dict, bytes]:
-    """`artifacts` in [0, 1], and `artifact_kind` and `artifact_where` if it counts as damaged; the map as a PNG, one pixel a patch."""
-    seen = probe.look(pixels)
-    severity = seen["map"][0].float().cpu().numpy()
-    found = {"artifacts": float(seen["severity"][0])}
-    if bool(seen["damaged"][0]):
-        kind = seen["kinds"][int(seen["kind_probabilities"][0].argmax())]
-        found |= {"artifact_kind": kind, "artifact_where": where(severity)}
-    return found, overlay(severity)
+def read(probe: ArtifactProbe, pictures: Sequence[Tensor | None]) -> list[tuple[dict, bytes]]:
+    """Of each picture (1, 3, h, w), 8-bit or in [0, 1], `artifacts` in [0, 1], kind and place if it counts as damaged, and its map, a PNG.
+
+    On a GPU those of one shape share a pass; a CPU would gain nothing by it, and so no digit depends on the batch there.
+    """
+    alike: dict[object, list[int]] = {}
+    for k, picture in enumerate(pictures):
+        if picture is not None:
+            alike.setdefault((picture.shape, picture.dtype) if probe.encoder.device.type != "cpu" else k, []).append(k)
+    found: list[tuple[dict, bytes]] = [({}, b"")] * len(pictures)
+    for places in alike.values():
+        seen = probe.look(image.unit(torch.cat([pictures[k] for k in places]).to(probe.encoder.device)))
+        maps, scores, kinds = seen["map"].float().cpu().numpy(), seen["severity"].tolist(), seen["kind_probabilities"].argmax(1).tolist()
+        for k, severity, score, kind, damaged in zip(places, maps, scores, kinds, seen["damaged"].tolist(), strict=True):
+            told = {"artifact_kind": seen["kinds"][kind], "artifact_where": where(severity)} if damaged else {}
+            found[k] = {"artifacts": score} | told, overlay(severity)
+    return found
 
 
 def where(severity: np.ndarray) -> str:
@@ -56,5 +73,5 @@ def overlay(severity: np.ndarray) -> bytes:
     pixels[..., :3] = COLOUR
     pixels[..., 3] = np.rint(severity.clip(0, 1) * 255)
     held = io.BytesIO()
-    Image.fromarray(pixels).save(held, "PNG")
+    Image.fromarray(pixels).save(held, "PNG", compress_level=1)
     return held.getvalue()

@@ -8,10 +8,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from probes.artifacts import LARGEST
 from probes.image import resize
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
-SIDE = 256  # pictures are compared at one size at most: a larger scan is no sharper painting
+SIDE = LARGEST  # pictures are compared at one size at most: a larger scan is no sharper painting
 EDGE = 0.25  # cycles a pixel; half of Nyquist
 COLOURLESS = 0.02  # of saturation: probes that know colours are out of their depth below it
 THUMBNAIL, QUALITY = 144, 62

@@ -30,7 +30,7 @@ from probes.style import StyleProbe
 
 MOST_AIMS = 4096  # intentions whose measures are kept: a million prompts would fill the memory
 HEADS = ("style", "period", "content", "scene", "origin", "artifacts", "domain")
-SCHEMA = 3  # of the rows: raise it when a reading changes its meaning
+SCHEMA = 4  # of the rows: raise it when a reading changes its meaning
 
 
 @dataclass(slots=True)
@@ -66,8 +66,7 @@ class Reading:
 
     def heads(self) -> dict[str, dict]:
         """The heads that ship for the encoder, by name: which kind each is, and its hash."""
-        found = {name: card.shipped(name, self.encoder) for name in HEADS}
-        return {name: {"kind": card.read(stem).get("head", "linear"), "sha256": _hash(stem)} for name, stem in found.items() if stem}
+        return {name: {"kind": card.read(stem).get("head", "linear"), "sha256": _hash(stem)} for name, stem in _stems(self.encoder).items()}
 
     def aimed(self, intention: Intention) -> tuple[Measure | None, ...]:
         """Measures of style, period and content for one intention; only the last few thousand are kept."""
@@ -102,17 +101,18 @@ class Reading:
         row["notes"] += found.notes
         if found.pixels is None:
             return Picture(key, row | {"error": printable(found.error)}, meant)
-        measured = looks.looks(found.pixels)
+        shape = found.pixels.shape
+        less = looks.shrunk(found.pixels, looks.SIDE)  # once, for all that reads it
+        measured = looks.looks(less)
         row["notes"] += ["without colour"] if measured["saturation"] < looks.COLOURLESS else []
         row |= measured | {"prompt": meant.prompt}
-        height, width = found.pixels.shape[-2:]
-        row |= {"width": width, "height": height}
-        small = looks.thumbnail(found.pixels) if self.thumbnails else b""
+        row |= {"width": shape[-1], "height": shape[-2]}
+        small = looks.thumbnail(less) if self.thumbnails else b""
         judged = None if self.judge is None else self.judge.fit(found.pixels)
         # Fitted twice is fitted once: what the encoder's own preprocessing gives passes through it unchanged.
         picture = Picture(key, row, meant, self.encoder.fit(found.pixels), judged, thumbnail=small)
         if self.artifacts:
-            picture.whole, notes = damage.fitted(image.unit(found.pixels))
+            picture.whole, notes = damage.fitted(less, shape)
             row["notes"] += notes
         return picture
 
@@ -122,7 +122,7 @@ class Reading:
             found = opening.Opened(item.source[None]) if isinstance(item.source, Tensor) else opening.opened(item.read(), item.name)
         except UserError:
             return b""
-        return looks.thumbnail(found.pixels) if found.pixels is not None else b""
+        return looks.thumbnail(looks.shrunk(found.pixels, looks.SIDE)) if found.pixels is not None else b""
 
     @torch.no_grad()
     def entries(self, group: Sequence[Picture]) -> list[Entry]:
@@ -142,10 +142,9 @@ class Reading:
         for intention, at in _alike(pictures).items():
             for k, found in zip(at, self._asked(intention, at, seen, styles, opinion), strict=True):
                 asked[k] = found
+        damages = damage.read(self.artifacts, [picture.whole for picture in pictures]) if self.artifacts else [({}, b"")] * len(pictures)
         entries = []
-        for k, picture in enumerate(pictures):
-            read = picture.whole is not None
-            damaged, where = damage.cells(self.artifacts, picture.whole.to(self.encoder.device)) if read else ({}, b"")
+        for k, (picture, (damaged, where)) in enumerate(zip(pictures, damages, strict=True)):
             row = picture.row | {name: values[k] for name, values in cells.items()} | asked[k] | damaged
             row["reason"] = reasons.reason(row, picture.intention)
             entries.append(Entry(picture.key, row, picture.thumbnail, where, features[k].tobytes()))
@@ -205,8 +204,13 @@ def _said(said: dict, row: dict) -> dict:
 
 def _heads(encoder: Encoder) -> str:
     """A hash of every head that ships for the encoder, its card included: another head reads anew."""
-    stems = filter(None, (card.shipped(name, encoder) for name in HEADS))
-    return sha256("".join((str(SCHEMA), *map(_hash, stems))).encode()).hexdigest()
+    return sha256("".join((str(SCHEMA), *map(_hash, _stems(encoder).values()))).encode()).hexdigest()
+
+
+def _stems(encoder: Encoder) -> dict[str, Path]:
+    """Where the heads that read are, by name, those that there are."""
+    found = {name: card.shipped(name, encoder) for name in HEADS} | {"artifacts": damage.head(encoder)}
+    return {name: stem for name, stem in found.items() if stem}
 
 
 def _hash(stem: Path) -> str:

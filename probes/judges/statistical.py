@@ -15,6 +15,8 @@ from probes.judges.readout import YEAR_CENTRE, YEAR_SPREAD, prepare
 
 ORIENTATIONS, WAVELENGTHS = 4, (3.0, 6.0, 12.0, 24.0)  # of the oriented filters, in pixels
 
+TOGETHER = 8  # images
+
 
 class StatisticalJudge(nn.Module):
     """Images at 128 pixels -> statistics -> random Fourier features of a Gaussian kernel (Rahimi and Recht, 2007) -> linear readings."""
@@ -47,7 +49,10 @@ class StatisticalJudge(nn.Module):
 
     def standardised(self, images: torch.Tensor) -> torch.Tensor:
         """Statistics with mean 0 and deviation 1 over the training images, outliers cut at 4: `(n, d)`."""
-        return ((self.statistics((prepare(images, self.side) + 1) / 2) - self.centre) / self.spread).clamp(-4, 4)
+        images = (prepare(images, self.side) + 1) / 2
+        # On a CPU a few at a time: what lies between pixels and statistics then stays in its cache, a third faster than 32 at once.
+        parts = [images] if images.is_cuda else images.split(TOGETHER)
+        return ((torch.cat([self.statistics(part) for part in parts]) - self.centre) / self.spread).clamp(-4, 4)
 
     def kernel(self, standard: torch.Tensor) -> torch.Tensor:
         return (standard @ self.directions + self.phases).cos() * math.sqrt(2 / len(self.phases))
