@@ -3,24 +3,85 @@ import time
 
 import pytest
 import torch
+from tiny_families import NAMED, built
 from tiny_pipelines import sd, sdxl
+from tiny_transformers import saved
 from typer.testing import CliRunner
 
 from cli import app
-from guide import strategies
+from guide import pipelines, strategies
+from guide.loops.sample import intercepted
 from guide.planning import counting, networks, tracing
+from guide.planning.architectures import ARCHITECTURES
 from guide.planning.calibration import Machine
 from guide.planning.plan import plan
 from probes.errors import UserError
+
+
+def billions(module) -> float:
+    return sum(weight.numel() for weight in module.parameters()) / 1e9
 
 
 @pytest.mark.parametrize(("name", "millions"), [("stable-diffusion-1.5", 859.52), ("sdxl", 2567.46)])
 def test_architectures_have_the_published_sizes(name, millions):
     with tracing.empty():
         found = networks.load(name)
-        assert sum(weight.numel() for weight in found.denoiser.parameters()) / 1e6 == pytest.approx(millions, abs=.01)
+        assert 1e3 * billions(found.denoiser) == pytest.approx(millions, abs=.01)
         assert sum(weight.numel() for weight in found.vae.decoder.parameters()) == 49_490_179
     assert found.factor == 8
+
+
+# What the cards say of the transformer, rounded as they do, and of its text encoders.
+CARDS = {"flux-dev": (12., 0, (.12, 4.8)), "flux-schnell": (12., 0, (.12, 4.8)), "sd3.5-medium": (2.5, 1, (.12, .69, 4.8)),
+         "pixart-sigma": (.6, 1, (4.8,)), "sana": (1.6, 1, (2.6,)), "qwen-image": (20., 0, (8.3,)),
+         "z-image-turbo": (6., 0, (4.,))}
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_transformers_have_the_sizes_that_their_cards_name(name):
+    size, digits, texts = CARDS[name]
+    with tracing.empty():
+        found = networks.load(name)
+        # SD3's table of places is a buffer, which its card counts.
+        places = getattr(getattr(found.denoiser, "pos_embed", None), "pos_embed", torch.zeros(0)).numel() if name == "sd3.5-medium" else 0
+        assert round(billions(found.denoiser) + places / 1e9, digits) == size
+        assert tuple(map(billions, found.texts)) == pytest.approx(texts, rel=.05)
+    assert found.factor == (32 if name == "sana" else 8)
+    model = pipelines.find(name)
+    assert f"{found.channels} channels at 1/{found.factor}" in model.latents or name in ("pixart-sigma",)
+
+
+def test_every_model_can_be_planned_without_a_network():
+    assert {model.source for key, model in pipelines.models().items() if key != "embedded"} == set(ARCHITECTURES)
+    assert {key for key in pipelines.models() if networks.doubled(key)} == {
+        "embedded", "stable-diffusion-1.5", "sd2.1", "sdxl", "sd3.5-medium", "pixart-sigma", "sana", "qwen-image"}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_the_inputs_are_those_that_the_pipeline_gives(name):
+    """The latents of a real run against those of the plan, and a prediction for each."""
+    pipeline, seen = built(name), []
+    with intercepted(pipeline.scheduler, lambda call: seen.append(call.arguments["sample"].shape)):
+        images = NAMED[name](pipeline)
+    folder = saved(pipeline)
+    with tracing.empty(), torch.no_grad():
+        found = networks.load(folder)
+        latents, run = networks.inputs(found, 2, images.shape[2], images.shape[3], torch.float32)
+        predicted = run(latents)
+        assert tuple(latents.shape) == tuple(seen[0])
+        assert predicted.shape[0] == 2
+        assert predicted.shape[2:] == latents.shape[2:]
+        for text in found.texts:
+            networks.encode(text, 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [key for key in pipelines.models() if key != "embedded"])
+def test_a_plan_of_every_model(name):
+    found = plan(name, "dps", None, None, 1, 1, budget=1.)
+    assert found.seconds > 1
+    assert found.memory > found.weights > 1e9
+    assert all(part.flops > 0 for part in found.parts)
 
 
 def test_the_decoder_of_stable_diffusion_takes_the_operations_that_the_literature_counts():
@@ -108,7 +169,9 @@ def test_time_of_a_network_is_predicted_from_its_operations():
 
 def test_what_cannot_be_planned_is_told(tmp_path):
     with pytest.raises(UserError, match=r"hf download .*json"):
-        plan("qwen-image")
+        plan("somebody/some-model")
+    with pytest.raises(UserError, match="does not know the inputs of AuraFlowTransformer2DModel"):
+        plan(saved(built("auraflow")))
     with pytest.raises(UserError, match="precision"):
         plan(dtype="int8")
     if not torch.cuda.is_available():

@@ -54,6 +54,12 @@ def load(name: str, tiny: bool = True) -> Networks:
     return Networks(denoiser, vae, small, texts, model.source)
 
 
+def doubled(name: str) -> bool:
+    """Whether a step takes the denoiser twice, for classifier-free guidance: not where the scale is an input (FLUX.1 dev)."""
+    model = pipelines.find(name)
+    return model.guidance_scale > 1 and not any(config.get("guidance_embeds") for _, _, config in _configs(model).values())
+
+
 def _configs(model: pipelines.Model) -> dict[str, tuple[str, str, dict]]:
     """part -> (library, class, configuration)."""
     folder = pipelines.EMBEDDED if model.source == "embedded" else Path(model.source)
@@ -138,8 +144,11 @@ def inputs(networks: Networks, rows: int, height: int, width: int, dtype: torch.
         mask = torch.ones(rows, 64, dtype=torch.long)
         return packed, lambda x: net(hidden_states=x, timestep=t, encoder_hidden_states=of(64, config["joint_attention_dim"]),
                                      encoder_hidden_states_mask=mask, img_shapes=[[(1, h // 2, w // 2)]] * rows, return_dict=False)[0]
+    if name == "ZImageTransformer2DModel":
+        text = list(of(64, config["cap_feat_dim"]).unbind())
+        return plain, lambda x: torch.stack(net(list(x.unsqueeze(2).unbind()), t, text, return_dict=False)[0]).squeeze(2)
     raise UserError(f"A plan does not know the inputs of {name}; it knows UNet2DConditionModel and the transformers of FLUX.1, SD3, "
-                    "PixArt, Sana and Qwen-Image.")
+                    "PixArt, Sana, Qwen-Image and Z-Image: measure a short run of this pipeline instead (`guide generate --steps 4`).")
 
 
 def encode(text: nn.Module, rows: int) -> Any:

@@ -70,7 +70,7 @@ def plan(model: str = "embedded", strategy: str = "clean-image", size: tuple[int
         raise UserError(f"{dtype!r} is not a precision; give float32, bfloat16 or float16.")
     if device != "cpu" and not torch.cuda.is_available():
         raise UserError(f"A plan measures the device's speed, and {device} is not here; plan on that machine, or with --device cpu.")
-    notes, chosen, doubled = [], strategies.load(strategy), known.guidance_scale > 1
+    notes, chosen, doubled = [], strategies.load(strategy), networks.doubled(model)
     rows = counting.calls(chosen, steps, batch, doubled)
     # The embedded encoder is small, and what its probes add to it is known only from them: its objective is the real one.
     real = encoders.load("embedded", device) if encoder == "embedded" else None
@@ -95,6 +95,10 @@ def plan(model: str = "embedded", strategy: str = "clean-image", size: tuple[int
         notes.append("Measured on this CPU as it is now; on a GPU no prediction has been checked.")
     else:
         notes.append("No prediction for a GPU has been checked on one.")
+    there = psutil.virtual_memory().total if device == "cpu" else torch.cuda.get_device_properties(device).total_memory
+    if found.memory > there:
+        notes.append(f"That is more than the {there / 2**30:.1f} GiB that are here: take a smaller --size, --dtype bfloat16 or another "
+                     "machine.")
     return replace(found, share_estimated=guessed / found.seconds if found.seconds else 0.)
 
 
