@@ -2,9 +2,11 @@
 
 import os
 import sys
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from types import ModuleType
@@ -31,6 +33,15 @@ BLOCK = 128  # pictures that are written, and dealt to processes, together
 AHEAD = 4  # pictures a worker may be ahead of the networks
 
 
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Without Pillow's warnings of large and odd pictures: their rows say what matters."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="PIL")
+        yield
+
+
+@_hushed()
 def audit(
     images: Tensor | str | Path | Sequence[str | Path],
     *,
@@ -90,24 +101,24 @@ def audit(
     likeness.mark(rows)
     if before:
         pairing.pair(rows, columns.completed(ledger.frame(other)))
+        pairing.note_unpaired(rows)
     else:
         pairing.pair_variants(rows)
     flags.flag(rows)
     eyes = verdict.name if verdict else reader.name
-    summary = summarise(rows, reader, verdict, ledger.trust(keys), steered=reader.lineage in steerers, damage=reading.artifacts is not None,
+    summary = summarise(rows, reader, verdict, ledger.trust(keys), reading.unasked(), steered=reader.lineage in steerers,
+                        damage=reading.artifacts is not None, baseline=len(before), left_out=inputs.left_out(images, found),
                         diversity=likeness.diversity(rows["style_target"], ledger.features(keys)),
                         reference=_beside(rows, keys, real, ledger, eyes) if beside else None)  # fmt: skip
     sources = {"images": images, "baseline": baseline, "reference": reference}
     summary["data"] = {name: source if source is None else _named(source) for name, source in sources.items()}
-    summary |= {"heads": reading.heads(), "unasked_reliability": reading.unasked()}
-    if before and not rows["baseline"].ne("").any():
-        summary["sentences"].append(f"None of the {len(before)} pictures of the baseline has the seed and prompt, or the name, of one: "
-                                    "nothing was compared.")
+    summary["heads"] = reading.heads()
+    errors = rows["error"].ne("").to_numpy()
 
     def pictures(chosen: Sequence[int]) -> Iterator[tuple[bytes, bytes]]:
         kept = ledger.pictures(keys[k] for k in chosen)
         with ThreadPoolExecutor(workers, "thumbnails") as pool:
-            yield from pool.map(lambda k, one: (one[0] or reading.thumbnail(found[k]), one[1]), chosen, kept)
+            yield from pool.map(lambda k, one: (one[0] or (b"" if errors[k] else reading.thumbnail(found[k])), one[1]), chosen, kept)
 
     return Report.finished(rows, summary, pictures if gallery and shard == (0, 1) else None)
 

@@ -124,15 +124,15 @@ def find(source: Path | str) -> list[Path]:
     return [Path(file) for file in files(source)]
 
 
-def files(source: Path | str) -> list[str]:
-    """As `find`, as texts."""
+def files(source: Path | str, also: tuple[str, ...] = ()) -> list[str]:
+    """As `find`, as texts; files of the suffixes `also` count as images, whatever they are."""
     path = typed(source)
     if path.is_file():
         return [str(path)]
     walked = (os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names if not name.startswith("."))
     globbed = (file for file in glob.iglob(str(path), recursive=True) if not os.path.isdir(file))
     # A broken link or a pipe by a picture's name is kept: whoever opens it says why it is none.
-    found = [file for file in (walked if path.is_dir() else globbed) if _pictured(file)]
+    found = [file for file in (walked if path.is_dir() else globbed) if os.path.splitext(file)[1].lower() in also or _pictured(file)]
     if not found and path.is_dir():
         raise UserError(f"the folder {source} holds no images ({', '.join(suffix[1:] for suffix in SUFFIXES)}).")
     if not found:

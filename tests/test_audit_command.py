@@ -64,6 +64,64 @@ def test_a_table_with_odd_files_and_ratings(folder):
     assert "<u>" not in (folder / "out" / "audit.html").read_text(encoding="utf-8").split("<main>")[1].split("<dialog")[0]
 
 
+def test_what_a_table_means_is_checked_and_said(folder):
+    rows = ["File_Name , style,period", "new/../new/0.png,barock,", "new/1.png,zzzz,", "new/2.png,baroque,soon", " ,baroque,",
+            "new/3.png,,"]  # fmt: skip
+    (folder / "list.csv").write_text("\n".join(rows) + "\n")
+    done = audit("list.csv", "--out", "out")
+    assert done.exit_code == 0, done.output
+    said = " ".join(done.output.split())
+    assert "Of 1 image the intended style 'barock' is not known; did you mean baroque? Read as if none had been meant." in said
+    assert "'zzzz' is not known. Read" in said
+    assert "'soon' is no year and no span of years; write 1650 or 1600-1725. Read as if no years" in said
+    assert "list.csv, row 4: the table names no file in this row" in said
+    assert "1 of 5 images was not read; its row says why." in said
+    assert "Reliability of style" in said
+    assert ".." not in said.replace("...", "")
+    rows = pd.read_parquet(folder / "out" / "audit.parquet")
+    assert rows["image"][0] == str(Path("new", "0.png"))
+    assert rows["style_target"].tolist() == ["", "", "baroque", "", ""]
+
+
+def test_what_is_no_picture_has_a_row_or_is_counted(folder):
+    (folder / "new" / "a.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
+    (folder / "new" / "b.pdf").write_bytes(b"%PDF-1.7")
+    for name in (".hidden.png", "notes.txt", "README", "data.txt"):
+        (folder / "new" / name).write_text("x")
+    done = audit("new", "--out", "out")
+    said, rows = " ".join(done.output.split()), pd.read_parquet(folder / "out" / "audit.parquet")
+    assert rows["error"].str.contains("an SVG|a PDF").sum() == 2
+    assert "Left out, being no pictures: 2 .txt, 1 hidden, 1 without a suffix." in said
+    for name in ("style", "period", "artifacts", "verdict"):
+        assert f"Reliability of {name}: " in said
+
+
+def test_only_unreadable_files_say_only_that(folder):
+    (folder / "bad").mkdir()
+    (folder / "bad" / "a.png").write_bytes(b"")
+    done = audit("bad", "--out", "out")
+    assert "1 of 1 images was not read" in done.output
+    assert "Artifacts" not in done.output
+    assert "Reliability" not in done.output
+
+
+def test_a_baseline_without_a_counterpart_is_said_also_in_few_words(folder):
+    (folder / "other").mkdir()
+    paint(folder / "other" / "unlike.png", 9)
+    done = audit("new", "--baseline", "other", "-q", "--out", "out")
+    assert "nothing was compared" in done.stderr
+    assert done.stdout.strip() == "out"
+    assert pd.read_parquet(folder / "out" / "audit.parquet")["notes"].str.contains("the baseline has no picture").all()
+    assert "None of the 1 pictures of the baseline" in json.loads((folder / "out" / "audit.json").read_text())["sentences"][-6:].__repr__()
+
+
+def test_a_duplicate_is_named_as_its_own_row_is(folder):
+    (folder / "new" / "9.png").write_bytes((folder / "new" / "0.png").read_bytes())
+    audit("new", "--out", "out")
+    rows = pd.read_parquet(folder / "out" / "audit.parquet")
+    assert rows["duplicate_of"].tolist() == ["", "", "", "", rows["image"][0]]
+
+
 def test_a_baseline_is_paired_by_name(folder):
     done = audit("new", "--style", "baroque", "--baseline", "old", "--out", "out")
     assert done.exit_code == 0, done.output

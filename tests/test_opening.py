@@ -69,7 +69,9 @@ def test_a_wrong_extension_is_noted_and_a_right_one_is_not():
 @pytest.mark.parametrize(("data", "told"), [
     (b"", "empty"),
     (b"GIF89a and then nothing", "cannot be decoded|not an image"),
-    (b"<svg onload=alert(1)>", "not an image"),
+    (b"<svg onload=alert(1)>", "an SVG, lines and no pixels"),
+    (b"%PDF-1.7", "a PDF"),
+    (b"hello", "not an image"),
     (written(PHOTO, "PNG")[:100], "cannot be decoded"),
     (written(PHOTO, "JPEG")[:300], "cannot be decoded"),
     (written(Image.new("RGB", (8, 200)), "PNG"), "too few"),

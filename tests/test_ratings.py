@@ -27,6 +27,10 @@ def test_words_are_compared_with_styles():
     pairs = (("Baroque", "baroque"), ("rococo", "rococo"), ("rococo", "baroque"))
     rows = [{"human_style": said, "style_top": read} for said, read in pairs]
     assert agreement(rows)["human_style"]["kappa"]["style_top"] == pytest.approx((2 / 3 - 4 / 9) / (1 - 4 / 9))
+    found = agreement([*rows, {"human_style": "lovely", "style_top": "rococo"}])["human_style"]
+    assert (found["rated"], found["no_style"]) == (4, 1)
+    assert found["kappa"]["style_top"] == pytest.approx((2 / 3 - 4 / 9) / (1 - 4 / 9))
+    assert agreement([{"rating": "lovely", "style_top": "rococo"}])["rating"]["kappa"] == {"style_top": None, "verdict_style": None}
     assert agreed([], []) is None
     assert agreed(["a"] * 3, ["a"] * 3) is None
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -18,6 +19,9 @@ from probes.lineage import Lineage
 from probes.paths import printable, typed
 
 TABLES = (".csv", ".parquet")
+# What may hold a picture that Pillow does not read: each has a row that says why.
+UNREAD = (".svg", ".pdf", ".psd", ".eps", ".jxl", ".heic", ".heif", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf")
+BESIDE = tuple(f"metadata{suffix}" for suffix in TABLES)  # read, though no pictures
 
 
 def items(images: Tensor | str | Path | Sequence[str | Path | Tensor]) -> tuple[list[Item], list[Lineage]]:
@@ -41,7 +45,23 @@ def items(images: Tensor | str | Path | Sequence[str | Path | Tensor]) -> tuple[
         return [item for shard in shards for item in tars.members(shard)], []
     if path.name.lower().endswith((".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")):
         raise UserError(f"{path} is compressed, so that no picture in it can be reached directly; unpack it to a .tar.")
-    return [_item(file) for file in image.files(path)], []
+    return [_item(file) for file in image.files(path, UNREAD)], []
+
+
+def left_out(images: object, found: Sequence[Item]) -> dict[str, int]:
+    """How many files of a folder have no row, being no pictures: by suffix, and those that are `hidden`."""
+    path, counts = typed(images) if isinstance(images, str | Path) else None, Counter()
+    if path is None or not path.is_dir() or (path / "record.json").is_file():
+        return {}
+    for _, _, names in os.walk(path):
+        counts.update("hidden" if name.startswith(".") else _suffix(name) for name in names if name not in BESIDE)
+    told = {*image.SUFFIXES, *UNREAD, ".tar"}  # these have rows, or their own errors
+    counts.subtract(Counter(_suffix(item.source) for item in found if isinstance(item.source, str)))
+    return {kind: count for kind, count in counts.most_common() if count > 0 and kind not in told}
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower() or "without a suffix"
 
 
 def _entry(path: Path) -> list[Item]:
@@ -54,12 +74,15 @@ def _folder(folder: Path) -> tuple[list[Item], list[Lineage]]:
     shards = [] if record.is_file() else sorted(folder.glob("*.tar"))
     if shards and not any(file.suffix.lower() in image.SUFFIXES for file in folder.iterdir()):
         return [item for shard in shards for item in tars.members(shard)], steered
-    files = _pictures(folder) if record.is_file() else [_item(file) for file in image.files(folder)]
+    files = _pictures(folder) if record.is_file() else [_item(file) for file in image.files(folder, UNREAD)]
     table = next((folder / f"metadata{suffix}" for suffix in TABLES if (folder / f"metadata{suffix}").is_file()), None)
     if table is None:
         return files, steered
-    said, there = {item.source: item for item in _table(table)}, {item.source for item in files}
-    return [said.get(item.source, item) for item in files] + [item for source, item in said.items() if source not in there], steered
+    said: dict[str, list[Item]] = {}
+    for item in _table(table):
+        said.setdefault(item.source, []).append(item)
+    found = [item for file in files for item in said.pop(os.path.normpath(file.source), [file])]
+    return found + [item for others in said.values() for item in others], steered
 
 
 def _pictures(folder: Path) -> list[Item]:
@@ -86,8 +109,8 @@ def _table(path: Path) -> list[Item]:
     try:
         frame = pd.read_parquet(path) if path.suffix == ".parquet" else _csv(path)
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as a table: {str(error).splitlines()[0]}.") from None
-    names = {str(name).lower(): name for name in frame.columns}
+        raise UserError(f"{path} cannot be read as a table: {str(error).splitlines()[0].rstrip('.')}.") from None
+    names = {str(name).strip().lower(): name for name in frame.columns}
     known = {key: next((names[name] for name in called if name in names), None) for key, called in COLUMNS.items()}
     if known["file"] is None:
         raise UserError(f"{path} has no column that names files; call it file_name.")
@@ -98,8 +121,8 @@ def _table(path: Path) -> list[Item]:
                         "them out as files, or as a tar, and name those.")
     ratings = rated(names)
     rows = frame.astype(object).where(frame.notna(), "").to_dict("records")
-    return [_row(path.parent, {key: str(row[name]) for key, name in known.items() if name}, {name: row[names[name]] for name in ratings})
-            for row in rows]  # fmt: skip
+    return [_row(path, number, {key: str(row[name]) for key, name in known.items() if name}, {name: row[names[name]] for name in ratings})
+            for number, row in enumerate(rows, 1)]  # fmt: skip
 
 
 def _csv(path: Path) -> pd.DataFrame:
@@ -110,9 +133,11 @@ def _csv(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, dtype=str, keep_default_na=False, sep=separator, encoding="utf-8-sig")
 
 
-def _row(folder: Path, said: dict[str, str], ratings: dict) -> Item:
-    file = str(folder / said.pop("file"))
-    return _item(file, *told(said, ratings))
+def _row(table: Path, number: int, said: dict[str, str], ratings: dict) -> Item:
+    file = said.pop("file").strip()
+    if not file:
+        return Item(printable(f"{table}, row {number}"), "", *told(said, ratings))
+    return _item(os.path.normpath(table.parent / file), *told(said, ratings))
 
 
 def merged(found: Iterable[Item], given: Sequence[Intention]) -> list[Intention | None]:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from probes.config import lookup, styles
+from probes.config import lookup, nearest, styles
 from probes.errors import UserError
 from probes.paths import printable
 from probes.probe import Intent
@@ -55,7 +55,8 @@ class Intention:
             try:
                 found = lookup(styles(), name.strip(), "style").key, float(weight or 1)
             except (UserError, ValueError):
-                notes.append(f"the intended style {part!r} is not known")
+                near = nearest(name.strip(), styles(), 1)
+                notes.append(f"the intended style {part!r} is not known" + (f"; did you mean {near[0]}?" if near else ""))
                 continue
             if found[0] in (key for key, _ in wanted) or not 0 < found[1] <= HEAVIEST:
                 notes.append(f"the intended style {part!r} makes no sense")
@@ -65,7 +66,7 @@ class Intention:
             years = YEARS.match(text)
             period = (int(years[1]), int(years[2] or years[1])) if years else None
             if period is None or period[0] > period[1]:
-                period, notes = None, [*notes, f"the intended period {text!r} is no year and no span of years"]
+                period, notes = None, [*notes, f"the intended period {text!r} is no year and no span of years; write 1650 or 1600-1725"]
         return cls(cells.get("prompt", "").strip(), tuple(wanted), (), period), notes
 
     def or_else(self, other: "Intention") -> "Intention":

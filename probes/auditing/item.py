@@ -50,6 +50,8 @@ class Item:
 
     def read(self) -> bytes:
         """The file's bytes; UserError where there is none."""
+        if not self.source:
+            raise UserError("the table names no file in this row")
         try:
             if not stat.S_ISREG(os.stat(self.source).st_mode):
                 raise UserError("it is a folder, a pipe or a device, not a file")
@@ -60,7 +62,7 @@ class Item:
             broken = os.path.islink(self.source)
             raise UserError("it is a link to a file that is not there" if broken else "there is no such file") from None
         except (OSError, ValueError) as error:
-            raise UserError(f"it cannot be read: {getattr(error, 'strerror', None) or error}") from None
+            raise UserError(f"it cannot be read: {getattr(error, 'strerror', None) or error}".rstrip(".")) from None
 
 
 def told(said: dict[str, str], ratings: dict) -> tuple[Intention | None, dict]:

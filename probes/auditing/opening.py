@@ -16,6 +16,10 @@ CONVERTED = {
     "CMYK": "CMYK colours were converted without a profile", "YCbCr": "YCbCr colours were converted", "LAB": "Lab colours were converted",
     "HSV": "HSV colours were converted", "1": "black and white", "L": "grey", "LA": "grey", "P": "palette colours",
 }  # fmt: skip
+FOREIGN = {
+    b"%pdf": "it is a PDF, pages and no pixels; export them as PNG", b"<svg": "it is an SVG, lines and no pixels; export it as PNG",
+    b"<?xml": "it is XML, perhaps an SVG, which has lines and no pixels; export it as PNG",
+}  # fmt: skip
 
 
 @dataclass
@@ -42,7 +46,7 @@ def opened(data: bytes, name: str) -> Opened:
         return Opened(error="the file is empty")
     try:
         with Image.open(io.BytesIO(data)) as picture:
-            # Not through Pillow's warning: filters are of the whole process, and pictures are opened in threads.
+            # Not through Pillow's warning, which `audit` hushes: filters are of the whole process, and pictures are opened in threads.
             if picture.width * picture.height > Image.MAX_IMAGE_PIXELS:
                 raise Image.DecompressionBombError
             picture.load()  # before its texts are read: Pillow loads for them too, and what it could not decode then passes for decoded
@@ -54,7 +58,8 @@ def opened(data: bytes, name: str) -> Opened:
     except Image.DecompressionBombError:
         found.error = f"it has more than {Image.MAX_IMAGE_PIXELS // 10**6} megapixels, too many to be read safely"
     except UnidentifiedImageError:
-        found.error = "it is not an image in a format that Pillow reads"
+        found.error = next((said for begins, said in FOREIGN.items() if data[:64].lstrip().lower().startswith(begins)),
+                           "it is not an image in a format that Pillow reads")
     except MemoryError:
         found.error = "there is not enough memory to decode it"
     except (OSError, SyntaxError, ValueError, EOFError, TypeError, KeyError, IndexError, OverflowError, ZeroDivisionError) as error:

@@ -1,6 +1,5 @@
 """Pairs each picture with its counterpart, by seed and prompt or by name and never by order, and says how it drifted."""
 
-import os
 from collections.abc import Sequence
 from pathlib import PurePath
 
@@ -13,6 +12,7 @@ from probes.auditing.looks import LOOKS
 
 GAINS = {"guide_gain": "style_log_odds", "verdict_gain": "verdict_log_odds"}
 UNGUIDED = "unguided"
+ALONE = "the baseline has no picture of its seed and prompt, or of its name"
 SHARED = "several pictures have its seed and prompt, or its name, so that it is not paired"
 
 
@@ -40,6 +40,12 @@ def pair(rows: pd.DataFrame, before: pd.DataFrame) -> None:
     _drift(rows, before, counterpart[counterpart >= 0])
 
 
+def note_unpaired(rows: pd.DataFrame) -> None:
+    """Say so in the notes of each picture that was read and has no counterpart."""
+    alone = rows.index[(rows["error"] == "") & (rows["baseline"] == "") & ~rows["notes"].str.contains(SHARED, regex=False)]
+    rows.loc[alone, "notes"] = [SEPARATOR.join(filter(None, (note, ALONE))) for note in rows.loc[alone, "notes"]]
+
+
 def pair_variants(rows: pd.DataFrame) -> None:
     """Within one run: the unguided picture of the same seed and prompt is the counterpart of each other variant."""
     unguided, seeded = rows["variant"] == UNGUIDED, _seeds(rows).notna()
@@ -54,17 +60,12 @@ def pair_variants(rows: pd.DataFrame) -> None:
 
 def _drift(rows: pd.DataFrame, before: pd.DataFrame, counterpart: pd.Series) -> None:
     at, other = counterpart.index, before.loc[counterpart]
-    rows.loc[at, "baseline"] = [beside(*names) for names in zip(rows.loc[at, "image"], other["image"], strict=True)]
+    rows.loc[at, "baseline"] = other["image"].tolist()
     for name in LOOKS:
         rows.loc[at, f"{name}_drift"] = rows.loc[at, name].to_numpy() - other[name].to_numpy()
     same = at[rows.loc[at, "style_target"].to_numpy() == other["style_target"].to_numpy()]
     for gain, name in GAINS.items():
         rows.loc[same, gain] = rows.loc[same, name].to_numpy() - before.loc[counterpart[same], name].to_numpy()
-
-
-def beside(name: str, other: str) -> str:
-    """What another picture is called next to this one: its file's name alone where both lie in one folder."""
-    return os.path.basename(other) if os.path.dirname(other) == os.path.dirname(name) else other
 
 
 def _seeds(rows: pd.DataFrame) -> pd.Series:

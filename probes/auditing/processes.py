@@ -3,8 +3,11 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
+
+PATIENCE = timedelta(days=30)  # one process may have read its share of a million pictures days before another has
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,6 @@ def joined(device: str = "auto") -> Process:
         return Process(0, 1, plain, lambda: None)
     from accelerate import PartialState
 
-    state = PartialState(cpu=not cuda)
+    state = PartialState(cpu=not cuda, timeout=PATIENCE)
     own = f"cuda:{state.local_process_index}" if cuda else plain
     return Process(state.process_index, state.num_processes, own, state.wait_for_everyone)

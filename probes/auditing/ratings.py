@@ -5,11 +5,14 @@ from math import isfinite
 
 import numpy as np
 
+from probes.config import lookup, styles
+from probes.errors import UserError
 from probes.reliability import kappa, rank_correlation, within
 
 METHODS = ("spearman", "kendall")
 READINGS = ("style_probability", "verdict_style_probability", "content", "year_error", "verdict_severity", "made_by_model", "artifacts")
 LEAST, BINS = 3, 10
+ANSWERS = {"yes": 1.0, "no": 0.0, "true": 1.0, "false": 0.0}
 
 
 def agreement(rows: Sequence[dict]) -> dict[str, dict]:
@@ -26,7 +29,7 @@ def agreement(rows: Sequence[dict]) -> dict[str, dict]:
         rated = [row for row in read if row.get(name) not in (None, "")]
         values = [_number(row[name]) for row in rated]
         if any(value is None for value in values):
-            found[name] = {"rated": len(rated), "kappa": {seen: _words(rated, name, seen) for seen in ("style_top", "verdict_style")}}
+            found[name] = {"rated": len(rated), **_styles(rated, name)}
             continue
         numbers = {reading: _ranks(rated, values, reading) for reading in READINGS}
         found[name] = {"rated": len(rated), "readings": {reading: said for reading, said in numbers.items() if said}}
@@ -53,12 +56,26 @@ def agreed(some: Sequence[str], others: Sequence[str]) -> float | None:
     return found if isfinite(found) else None
 
 
-def _words(rated: list[dict], name: str, seen: str) -> float | None:
-    both = [row for row in rated if row.get(seen)]
-    return agreed([str(row[name]).strip().lower().replace(" ", "-") for row in both], [row[seen] for row in both])
+def _styles(rated: list[dict], name: str) -> dict:
+    """Kappa of the words that name a style with the styles that were read, and how many name none."""
+    named = [(row, _style(row[name])) for row in rated]
+    some = [(row, style) for row, style in named if style]
+    kappas = {seen: agreed(*zip(*((style, row[seen]) for row, style in some if row.get(seen)), strict=True))
+              if any(row.get(seen) for row, _ in some) else None for seen in ("style_top", "verdict_style")}  # fmt: skip
+    return {"kappa": kappas, "no_style": len(rated) - len(some)}
+
+
+def _style(word: object) -> str:
+    """The key of the style that a word means, or nothing."""
+    try:
+        return lookup(styles(), str(word), "style").key
+    except UserError:
+        return ""
 
 
 def _number(value: object) -> float | None:
+    if isinstance(value, str) and value.strip().lower() in ANSWERS:
+        return ANSWERS[value.strip().lower()]
     try:
         number = float(value)
     except (TypeError, ValueError):

@@ -5,13 +5,21 @@ from collections.abc import Iterator
 from probes.auditing.looks import LOOKS
 
 MANY = 6  # styles that a sentence lists
+UNASKED = ("style", "period", "artifacts")  # whose reliability is said whatever was asked
+SHARE = "the share of the guide's gain that the verdict sees too"
 NO_HEAD = "Artifacts were not read and there are no maps: no head for damage ships for this encoder."
 
 
 def sentences(found: dict) -> Iterator[str]:
     """Of a summary, the most important first; the reliability of what was asked for last."""
     if found["read"] < found["images"]:
-        yield f"{found['images'] - found['read']} of {found['images']} images were not read; their rows say why."
+        lost = found["images"] - found["read"]
+        were, say = ("was", "its row says") if lost == 1 else ("were", "their rows say")
+        yield f"{lost} of {found['images']} images {were} not read; {say} why."
+    if found["left_out"]:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in list(found["left_out"].items())[:MANY])
+        yield f"Left out, being no pictures: {kinds}{' and others' if len(found['left_out']) > MANY else ''}."
+    yield from _misunderstood(found["noted"])
     for target, style in found["styles"].items():
         if style["kept_rate"] is not None:
             recall = style["verdict_recall_on_real_paintings"]
@@ -32,16 +40,31 @@ def sentences(found: dict) -> Iterator[str]:
         many = f"{found['duplicates']} images repeat" if found["duplicates"] > 1 else "1 image repeats"
         yield f"{many} an earlier one, or nearly; the rows say which."
     if found["out_of_domain"]:
-        yield f"{found['out_of_domain']} of {found['read']} lie farther from the paintings behind the readings than 99 % of real ones do."
+        lie = "lies" if found["out_of_domain"] == 1 else "lie"
+        yield f"{found['out_of_domain']} of {found['read']} {lie} farther from the paintings behind the readings than 99 % of real ones do."
     yield from _reference(found["reference"])
-    yield from _baseline(found["baseline"])
+    yield from _baseline(found["baseline"], found["baseline_images"])
     for pair, won in (found["preference"] or {}).items():
         yield f"Preferred within its prompt, {pair}: {won['rate']:.0%} of {won['prompts']} prompts."
     for name, said in found["ratings"].items():
         yield from _rated(name, said)
     if found["encoder"]["steered"]:
         yield "Style, year and content are read by the encoder that steered: the verdict's columns are the independent ones."
-    yield from (f"Reliability of {name}: {sentence}" for name, sentence in found["reliability"].items())
+    if found["read"]:
+        said = {name: found["unasked_reliability"][name] for name in UNASKED if name in found["unasked_reliability"]}
+        judge = (found["judge"] or {}).get("reliability") or {}
+        said |= found["reliability"] | {name: judge[name] for name in ("verdict",) if name in judge}
+        yield from (f"Reliability of {name}: {sentence.rstrip('.')}." for name, sentence in said.items())
+
+
+def _misunderstood(noted: dict[str, int]) -> Iterator[str]:
+    """What a table asked for that could not be understood, the most frequent first."""
+    odd = sorted(((count, note) for note, count in noted.items() if note.startswith("the intended ")), key=lambda one: -one[0])
+    for count, note in odd[:MANY]:
+        stop, lost = "" if note.endswith("?") else ".", "none" if " style " in note else "no years"
+        yield f"Of {count} image{'s' if count > 1 else ''} {note}{stop} Read as if {lost} had been meant."
+    if rest := odd[MANY:]:
+        yield f"{len(rest)} more such intentions, of {sum(count for count, _ in rest)} images, made no sense; the notes say which."
 
 
 def _eyes(found: dict) -> str:
@@ -50,13 +73,14 @@ def _eyes(found: dict) -> str:
 
 def _damage(found: dict) -> Iterator[str]:
     seen = found["artifacts"]
-    if seen is None:
+    if not found["artifacts_head"]:
         yield NO_HEAD
-    elif found["read"]:
+    elif seen and found["read"]:
         over = f", mean over {seen['prompts']} prompts" if seen["prompts"] > 1 else ""
         kinds = ", ".join(f"{count} {kind}" for kind, count in seen["kinds"].items())
         listed = f": {kinds}" if kinds else ""
-        yield f"Artifacts: {seen['damaged']} of {found['read']} images are damaged ({seen['rate']:.0%}{over}){listed}."
+        damaged = "is" if seen["damaged"] == 1 else "are"
+        yield f"Artifacts: {seen['damaged']} of {found['read']} images {damaged} damaged ({seen['rate']:.0%}{over}){listed}."
 
 
 def _reference(found: dict | None) -> Iterator[str]:
@@ -74,9 +98,14 @@ def _reference(found: dict | None) -> Iterator[str]:
         yield f"{many} a reference image, or nearly; the rows say which."
 
 
-def _baseline(pairs: dict | None) -> Iterator[str]:
+def _baseline(pairs: dict | None, given: int) -> Iterator[str]:
     if not pairs:
+        if given:
+            yield (f"None of the {given} pictures of the baseline has the seed and prompt, or the name, of one that was read: "
+                   "nothing was compared.")  # fmt: skip
         return
+    if given and pairs["unpaired"]:
+        yield f"{pairs['unpaired']} of {pairs['pairs'] + pairs['unpaired']} images have no counterpart in the baseline; their notes say so."
     drift = ", ".join(f"{name.replace('_', ' ')} {pairs[f'mean_{name}_drift']:+.3f}" for name in LOOKS
                       if pairs[f"mean_{name}_drift"] is not None)  # fmt: skip
     yield f"Against the {pairs['pairs']} counterparts: {drift}."
@@ -84,7 +113,7 @@ def _baseline(pairs: dict | None) -> Iterator[str]:
         gains = ", ".join(f"{name} {pairs[f'mean_{name}_gain']:+.2f}{_interval(pairs[f'{name}_gain_interval'], '+.2f')}"
                           for name in ("guide", "verdict"))  # fmt: skip
         transfer = pairs["transfer"]
-        ratio = (f"transfer {transfer['value']:.2f}{_interval(transfer['interval'], '.2f')}" if transfer["value"] is not None
+        ratio = (f"transfer {transfer['value']:.2f}{_interval(transfer['interval'], '.2f')}, {SHARE}" if transfer["value"] is not None
                  else f"transfer not defined, for {transfer['why']}")  # fmt: skip
         yield f"Mean gain in log-odds over {pairs['gains']} pairs: {gains}; {ratio}."
     if pairs["flags"]:
@@ -101,9 +130,11 @@ def _rated(name: str, said: dict) -> Iterator[str]:
         beside = f", {within['spearman']:+.2f} within {within['prompts']} prompts" if within else ""
         figures = f"Spearman {ranks['spearman']:+.2f}, Kendall {ranks['kendall']:+.2f} ({ranks['pictures']} images){beside}"
         yield f"{name} and {_plain(reading)}: {figures}."
+    if missing := said.get("no_style"):
+        yield f"{name}: {missing} of {said['rated']} words name no style, and are compared with nothing; numbers, or yes and no, would be."
     for reading, value in said.get("kappa", {}).items():
         if value is not None:
-            yield f"{name} and {_plain(reading)}: Cohen's kappa {value:+.2f} ({said['rated']} images)."
+            yield f"{name} and {_plain(reading)}: Cohen's kappa {value:+.2f} ({said['rated'] - said['no_style']} images)."
     for reading, value in said.get("calibration", {}).items():
         yield f"{name} and {_plain(reading)}: calibration error {value['ece']:.3f}, Brier score {value['brier']:.3f}."
 

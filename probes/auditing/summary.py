@@ -18,11 +18,13 @@ ENDS = 12  # best and worst pictures that are named
 MEANS = ("style_probability", "style_log_odds", "verdict_log_odds", "year_error", "content", "artifacts", "verdict_severity")
 
 
-def summarise(rows: pd.DataFrame, encoder: Encoder, judge: Judge | None, reliability: dict[str, str], *, steered: bool,
-              diversity: dict[str, dict] | None = None, reference: dict | None = None, damage: bool = False) -> dict:  # fmt: skip
+def summarise(rows: pd.DataFrame, encoder: Encoder, judge: Judge | None, reliability: dict[str, str], unasked: dict[str, str] | None = None,
+              *, steered: bool, diversity: dict[str, dict] | None = None, reference: dict | None = None, damage: bool = False,
+              baseline: int = 0, left_out: dict[str, int] | None = None) -> dict:  # fmt: skip
     """Counts, rates and means as plain values, and `sentences` that say them. `rows` as of columns.py, notes still apart.
 
-    `steered`: the encoder is what steered the images. `damage`: a head for artifacts was there to read them.
+    `reliability` of what was asked, `unasked` of what is read in any case. `steered`: the encoder is what steered the images. `damage`: a
+    head for artifacts was there to read them. `baseline`: how many pictures it has. `left_out`: files of the folder that have no row.
     """
     read = rows[rows["error"] == ""]
     targets = [target for target in read["style_target"].unique() if target]
@@ -41,16 +43,20 @@ def summarise(rows: pd.DataFrame, encoder: Encoder, judge: Judge | None, reliabi
         "mean_year_error": mean(read, "year_error"),
         "mean_content": mean(read, "content"),
         "artifacts": _artifacts(read) if damage and read["artifacts"].notna().any() else None,
+        "artifacts_head": damage,
         "preference": _preference(read),
         "diversity": diversity or {},
         "duplicates": int((read["duplicate_of"] != "").sum()),
         "out_of_domain": int(read["out_of_domain"].fillna(False).sum()),
         "reference": reference,
         "baseline": _baseline(read),
+        "baseline_images": baseline,
+        "left_out": left_out or {},
         "ratings": _ratings(read),
         "ends": ends(read),
         "noted": _noted(rows["notes"]),
         "reliability": reliability,
+        "unasked_reliability": unasked or {},
     }
     return found | {"sentences": list(sentences(found))}
 

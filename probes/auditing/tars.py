@@ -33,7 +33,7 @@ def members(path: Path) -> list[Item]:
                     text = archive.extractfile(member).read().decode("utf-8", "replace")
                     beside[key] = beside.get(key, {}) | ({"prompt": text.strip()} if suffix == "txt" else _cells(text))
     except (OSError, tarfile.TarError) as error:
-        raise UserError(f"{path} cannot be read as a tar of pictures ({error}).") from None
+        raise UserError(f"{path} cannot be read as a tar of pictures ({str(error).rstrip('.')}).") from None
     if not pictures:
         raise UserError(f"{path} holds no pictures.")
     shard = str(path)

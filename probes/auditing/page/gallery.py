@@ -75,7 +75,7 @@ def page(report: "Report") -> str:
         "names": names,
         "columns": columns,
         "numbers": [[_short(row[key]) for key in numbers] for row in rows],
-        "words": {name: some[name].astype(str).tolist() for name in WORDS if some[name].ne("").any()},
+        "words": {name: some[name].astype(str).tolist() for name in WORDS if some[name].ne("").any()} | _repeated(some, names),
         "outcome": outcomes,
         "thumbnails": [base64.b64encode(thumbnail).decode() for thumbnail, _ in pictures],
         "maps": [base64.b64encode(damaged).decode() for _, damaged in pictures] if any(damaged for _, damaged in pictures) else [],
@@ -122,6 +122,12 @@ def _names(images: Iterable[str]) -> list[str]:
         folder = ""
     shown = [image if folder in ("", ".") else relpath(image, folder) for image in images]
     return ["".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in name) for name in shown]
+
+
+def _repeated(some: "pd.DataFrame", names: list[str]) -> dict[str, list[str]]:
+    """What each repeats, by the name that the page calls it."""
+    short = dict(zip(some["image"], names, strict=True))
+    return {"duplicate_of": [short.get(name, name) for name in some["duplicate_of"]]} if some["duplicate_of"].ne("").any() else {}
 
 
 def _reliability(summary: dict) -> dict[str, str]:
