@@ -79,7 +79,8 @@ def lookup(entries: Mapping[str, Entry], name: str, what: str) -> Entry:
     wanted = _plain(name)
     if wanted in known:
         return entries[known[wanted]]
-    close = [known[plain] for plain in difflib.get_close_matches(wanted, known, n=8, cutoff=.6)]
+    # One letter of four is a quarter of the word: "nope" is not "none".
+    close = [known[plain] for plain in difflib.get_close_matches(wanted, known, n=8, cutoff=.6 if len(wanted) > 4 else .76)]
     raise UserError(f"there is no {what} {name!r}{offer(list(dict.fromkeys(close))[:3] or list(entries), complete=not close)}.")
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +13,7 @@ from rich.console import Console
 
 from guide import record, run
 from guide.brief import Brief
-from guide.comparing import making, tournament
+from guide.comparing import making, plan, tournament
 from guide.comparing.asked import Asked, cells
 from guide.comparing.report import page
 from guide.comparing.suites import resolved, suites
@@ -21,7 +22,7 @@ from probes.auditing.processes import Process
 from probes.errors import UserError
 from probes.image import load
 
-CLOCK = ["seconds", "peak_memory"]
+CLOCK = ["seconds", "compute_seconds", "peak_memory"]
 
 
 def asked(folder, **more):
@@ -57,7 +58,7 @@ def test_a_comparison_writes_what_it_found(finished):
     assert frame.loc[plain, "ms_ssim"].to_numpy() == pytest.approx(1)
     assert (frame.loc[~plain & (frame["strategy"] != "best-of"), "ms_ssim"] < 0.9999).all()
     for name in ("record.json", "plan.json", "choice.json", "results.json", "results.csv", "table.md", "table.tex", "grid.png", "worst.png",
-                 "report.html", "trace.jsonl", "plots/frontier-cost.svg", "plots/guide-and-judge.png"):  # fmt: skip
+                 "report.html", "trace.jsonl", "benchmark.md", "plots/frontier-cost.svg", "plots/guide-and-judge.png"):  # fmt: skip
         assert (request.out / name).stat().st_size > 0
     read = record.read(request.out)
     assert (read.complete, read.kind) == (True, "compare")
@@ -97,16 +98,37 @@ def test_a_killed_comparison_goes_on_to_the_same_result(finished, tmp_path, monk
         tournament.compare(request)
     left = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("seed-*.png")}
     assert left
-    gone = next(iter(left))
+    gone, cut, *_ = left
     left.pop(gone)
+    left.pop(cut)
     gone.unlink()  # a batch of which one picture was lost is made again, its others are kept
+    data = cut.read_bytes()
+    cut.write_bytes(data[: len(data) // 2])
     monkeypatch.setattr(making, "write", write)
-    results = tournament.compare(request)
+    said = []
+    results = tournament.compare(request, notice=said.append)
+    assert f"The picture {cut.relative_to(tmp_path)} was not whole and was made again." in said
+    assert any("was made again" in note for note in record.read(tmp_path).notes)
+    assert torch.equal(load(cut), load(finished[0].out / cut.relative_to(tmp_path)))
     assert all(path.stat().st_mtime_ns == then for path, then in left.items())
     same(results.rows, whole.rows)
     assert repr([e.contrasts for e in results.effects]) == repr([e.contrasts for e in whole.effects])  # nan is nan
     with pytest.raises(UserError, match="another"):
         tournament.compare(replace(request, steps=(3,)))
+
+
+@pytest.mark.parametrize("harm", [lambda data: data[:-1], lambda data: data[:200], lambda data: b"", lambda data: b"no picture" + data,
+                                  lambda data: data[:400] + bytes([data[400] ^ 1]) + data[401:]])  # fmt: skip
+def test_a_picture_that_is_not_whole_is_missing(finished, tmp_path, harm):
+    request, _ = finished
+    folder = shutil.copytree(next(request.out.glob("baroque_*")), tmp_path / next(request.out.glob("baroque_*")).name).parent
+    plans = plan.read(request.out / "plan.json", request.settings())
+    every = [job for _, job in plans[0].jobs(request)]
+    assert making.missing(every, folder) == []
+    path = every[0].paths(folder)[0]
+    path.write_bytes(harm(path.read_bytes()))
+    assert making.missing(every, folder) == every[:1]
+    assert making.broken(every[0], folder) == [path]
 
 
 @pytest.mark.slow
@@ -157,7 +179,7 @@ def test_the_terminal_gets_at_most_80_columns(finished, tmp_path):
     text = console.export_text()
     assert all(len(line) <= 80 for line in text.splitlines())
     assert "…" not in text
-    for part in ("verdict", "kept", "transf.", "SSIM", "denoiser calls", "Holm", "LPIPS", "referee", "best of 2", "Student's t"):
+    for part in ("verdict", "kept", "transfer", "SSIM", "denoiser calls", "Holm", "LPIPS", "referee", "best of 2", "Student's t"):
         assert part in text
 
 
@@ -203,6 +225,20 @@ def test_a_budget_of_calls_is_met_exactly(tmp_path):
     spent = results.rows[results.rows["strategy"] != "unguided"].groupby("arm")["denoiser_calls"].mean()
     assert spent.nunique() == 1
     assert len(spent) == 3
+    assert {one.share for one in results.spending if not one.beside} == {1.0}
+    assert results.rows.loc[results.rows["strategy"] == "best-of", "candidates"].min() >= 2
+
+
+@pytest.mark.slow
+def test_a_budget_of_seconds_is_met_on_a_busy_machine(tmp_path):
+    more = {"strategies": ("dps", "clean-image"), "strengths": ("10",), "best_of": (), "budget": "seconds", "steps": (10,)}
+    results = tournament.compare(asked(tmp_path, choice_seeds=(), **more))
+    shares = {one.arm: one.share for one in results.spending if not one.beside}
+    assert len(shares) == 3
+    # Half a step of ten is a twentieth; the rest is the clock's.
+    assert max(abs(share - 1) for share in shares.values()) < 0.2
+    assert all(("not within" in note) == any(one.off for one in results.spending if not one.beside)
+               for note in results.notes if "the budget is" in note)  # fmt: skip
 
 
 @pytest.mark.parametrize("key", sorted(suites()))

@@ -4,6 +4,7 @@ from typing import Literal
 
 import pytest
 
+from guide.strategies import presets
 from probes import config
 from probes.config import Style, lookup, read, styles
 from probes.errors import UserError
@@ -78,6 +79,10 @@ def test_the_nearest_names_are_offered_and_all_where_none_is_near():
         lookup(styles(), "baroqe", "style")
     with pytest.raises(UserError, match=r"known are .* more"):
         lookup(styles(), "zzzzzz", "style")
+    with pytest.raises(UserError, match=r"no strategy 'nope'; known are apg, "):  # not unguided, which "none" is another name of
+        lookup(presets(), "nope", "strategy")
+    with pytest.raises(UserError, match=r"no strategy 'mpg'; the nearest known: mpgd"):
+        lookup(presets(), "mpg", "strategy")
 
 
 def test_an_installed_package_reads_its_own_configs(tmp_path, monkeypatch):

@@ -142,7 +142,13 @@ def test_other_paths_are_refused(server, path):
 
 def test_other_names_and_methods_are_refused(server):
     assert ask(server, "GET", "/", Host="evil.example")[0].status == 403
-    assert ask(server, "PUT", "/vote", b"{}")[0].status == 501
+    for method in ("PUT", "DELETE", "OPTIONS", "PATCH", "NONSENSE"):
+        answer, data = ask(server, method, "/vote", b"{}")
+        assert (answer.status, answer.getheader("Content-Type"), answer.getheader("Allow")) == (405, "application/json", "GET, HEAD, POST")
+        assert json.loads(data) == {"error": "This page takes GET and POST alone."}
+    answer, data = ask(server, "HEAD", "/")
+    assert (answer.status, data) == (200, b"")
+    assert int(answer.getheader("Content-Length")) > 1000
     assert ask(server, "GET", "/", Host=f"localhost:{server.server_address[1]}")[0].status == 200
 
 
@@ -156,6 +162,7 @@ def test_raw_nonsense_does_not_end_the_vote(server, raw):
         wire.shutdown(socket.SHUT_WR)
         answer = wire.recv(4096)
     assert any(code in answer for code in (b"400", b"411"))
+    assert b"<html" not in answer.lower()
     assert ask(server, "GET", "/")[0].status == 200
 
 

@@ -157,7 +157,13 @@ def _told(one: Interval) -> str:
 
 def load_rows(folder: Path) -> pd.DataFrame:
     """The results of a finished run. UserError where there are none."""
+    path = folder / "results.parquet"
+    if not path.is_file():
+        raise UserError(f"There are no results in {folder}; finish the run with `guide compare` first.")
     try:
-        return pd.read_parquet(folder / "results.parquet")
-    except (OSError, ValueError) as error:
-        raise UserError(f"There are no results in {folder} ({type(error).__name__}); finish the run with `guide compare` first.") from None
+        rows = pd.read_parquet(path)
+    except (OSError, ValueError):
+        raise UserError(f"{path} cannot be read as a table; the command that made the run writes it again.") from None
+    if lacking := [name for name in ("set", "arm", "baseline", "image", *KEYS) if name not in rows]:
+        raise UserError(f"{path} has no column {lacking[0]}; name the folder of a run of `guide compare`.")
+    return rows

@@ -1,12 +1,16 @@
 """Which strength of each strategy stands for it: the one with the largest gain in the referee's eyes, on seeds that report nothing."""
 
+import json
 from collections.abc import Sequence
+from math import nan
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from guide.comparing.effects import paired
+from guide.comparing.effects import PROMPT_ALONE, paired
 from guide.statistics import mean_difference
+from probes.errors import UserError
 
 REFEREE = "referee"
 
@@ -45,7 +49,18 @@ def chosen(rows: pd.DataFrame, setting: str, judge: str = REFEREE) -> list[dict]
     return found
 
 
+def read(path: Path) -> list[dict] | None:
+    """The table in a run's choice.json; None where there is none. UserError where it is something else."""
+    if not path.is_file():
+        return None
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        return [row | {name: nan if row[name] is None else float(row[name]) for name in ("gain", "low", "high")} for row in rows]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"The choice of strengths in {path} is not one of this version; run the comparison again.") from None
+
+
 def default_of(table: Sequence[dict]) -> dict | None:
     """The chosen arm with the largest gain of all: what `guide generate` should do by default. Prompt-only arms do not count."""
-    able = [row for row in table if row["chosen"] and np.isfinite(row["gain"]) and row["strategy"] not in ("cfg", "apg", "interval")]
+    able = [row for row in table if row["chosen"] and np.isfinite(row["gain"]) and row["strategy"] not in PROMPT_ALONE]
     return max(able, key=lambda row: row["gain"], default=None)

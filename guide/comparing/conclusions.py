@@ -1,10 +1,13 @@
 """Which strategy to use when, in sentences that say no more than the figures do."""
 
 from collections.abc import Iterator, Sequence
+from math import isnan, nan
 
-from guide.comparing.asked import Asked
+from guide import pipelines
+from guide.comparing.asked import Arm, Asked
 from guide.comparing.choice import default_of
-from guide.comparing.effects import ALL, Effect, said
+from guide.comparing.effects import ALL, PROMPT_ALONE, Effect, said
+from guide.run import Request
 
 
 def conclusions(effects: Sequence[Effect], choice: Sequence[dict], asked: Asked) -> Iterator[str]:
@@ -18,9 +21,21 @@ def conclusions(effects: Sequence[Effect], choice: Sequence[dict], asked: Asked)
         words = "Where the prompt names the style" if named else "By guidance alone, where the prompt does not name the style"
         yield from (f"{where}{sentence}" for sentence in _ranked(words, some, first))
     yield from _sources(overall, first, several)
-    if (default := default_of(choice)) is not None:
-        gain = f"{default['gain']:+.2f} [{said(default['low'], '{:+.2f}')}, {said(default['high'], '{:+.2f}')}]"
-        yield f"The referee's choice for the default, on seeds of its own: {default['arm']} ({gain} log-odds in the referee's eyes)."
+    for setting in dict.fromkeys(row["setting"] for row in choice):
+        if (default := default_of([row for row in choice if row["setting"] == setting])) is not None:
+            yield f"{setting + ': ' if several else ''}{_default(default)}"
+
+
+def _default(row: dict) -> str:
+    """What the referee would have `guide generate` do, and whether that is what it does."""
+    gain = f"{row['gain']:+.2f}" + ("" if isnan(row["low"]) else f" [{row['low']:+.2f}, {row['high']:+.2f}]")
+    model = row["setting"].split(", ")[0]
+    own = Arm(Request.strategy, pipelines.find(model).strength).label
+    does = "which is what it does" if row["arm"] == own else f"which does {own} as it stands"
+    return (
+        f"The referee, on seeds of its own, would have `guide generate` do {row['arm']} ({gain} log-odds in its eyes), {does}; all other "
+        "sentences and figures are of the seeds that report."
+    )
 
 
 def _ranked(words: str, some: Sequence[Effect], judge: str) -> Iterator[str]:
@@ -37,7 +52,7 @@ def _ranked(words: str, some: Sequence[Effect], judge: str) -> Iterator[str]:
     else:
         top = able[0]
         take = top.contrasts[name].needed
-        more = f"; to tell it apart would take {take}" if take and take.prompts is not None else ""
+        more = f"; to tell it apart would take {take.long()}" if take and take.some else ""
         if top.contrasts[name].difference.excludes_zero:
             more = f", which is not significant after the correction (p = {top.contrasts[name].adjusted:.3f})"
         yield f"{words}, no strategy has a gain that the {judge} sees; the largest is {top.arm}'s, {top.contrasts[name].difference}{more}."
@@ -45,7 +60,7 @@ def _ranked(words: str, some: Sequence[Effect], judge: str) -> Iterator[str]:
         yield f"{words}, these lose in its eyes: {', '.join(f'{e.arm} ({e.contrasts[name].difference})' for e in worse)}."
     beats = [e for e in able if e.against_best and e.against_best.significant and e.against_best.difference.mean > 0]
     loses = [e for e in able if e.against_best and e.against_best.significant and e.against_best.difference.mean < 0]
-    tried = [e for e in able if e.against_best and e.strategy not in ("cfg", "apg", "interval")]
+    tried = [e for e in able if e.against_best and e.strategy not in PROMPT_ALONE]
     if beats:
         yield f"{words}, better than best-of at the same cost: {', '.join(f'{e.arm} ({e.against_best.difference})' for e in beats)}."
     elif tried:
@@ -62,24 +77,29 @@ def _hacked(effect: Effect, judge: str) -> bool:
 
 
 def _sources(overall: Sequence[Effect], judge: str, several: bool) -> Iterator[str]:
-    """The share kept by the prompt's words alone beside that by guidance alone."""
+    """The share kept by the prompt's words alone beside that by guidance alone and by selection alone, each by one arm throughout."""
+    kept = f"{judge}_kept"
     for setting in dict.fromkeys(e.setting for e in overall):
-        plain = {e.named: e for e in overall if e.setting == setting and e.arm == "unguided"}
-        if len(plain) < 2:
+        mine = [e for e in overall if e.setting == setting]
+        plain = {e.named: e for e in mine if e.arm == "unguided"}
+        if len(plain) < 2 or isnan(plain[True].means.get(kept, nan)):
             continue
-        kept = f"{judge}_kept"
-        guided = [e for e in overall if e.setting == setting and e.source in ("guidance", "both") and e.chosen]
-        # The referee picks which arm is shown, so that the judge who is quoted has not.
-        found = {source: max((e for e in guided if e.source == source), key=_referee, default=None) for source in ("guidance", "both")}
-        parts = [
-            f"neither {said(plain[False].means[kept], '{:.0%}')}",
-            f"the prompt's words alone {said(plain[True].means[kept], '{:.0%}')}",
-        ]
-        parts += [f"guidance alone {said(e.means[kept], '{:.0%}')} ({e.arm})" for e in [found["guidance"]] if e]
-        parts += [f"both {said(e.means[kept], '{:.0%}')} ({e.arm})" for e in [found["both"]] if e]
+        parts = [f"neither {_share(plain[False], kept)}", f"the prompt's words alone {_share(plain[True], kept)}"]
+        for word, alone, together in (("guidance", "guidance", "both"), ("selection", "selection", "prompt and selection")):
+            arms = {e.arm: e for e in mine if e.source == alone and e.chosen}
+            both = {e.arm: e for e in mine if e.source == together and e.arm in arms}
+            if both:
+                # The referee picks the arm that is shown, so that the judge who is quoted has not.
+                arm = max(both, key=lambda arm: _referee(arms[arm]) + _referee(both[arm]))
+                parts.append(f"{word} alone {_share(arms[arm], kept)} and with the prompt's words {_share(both[arm], kept)} ({arm})")
         yield f"{setting + ': ' if several else ''}Style kept in the {judge}'s eyes: {', '.join(parts)}."
 
 
+def _share(effect: Effect, name: str) -> str:
+    return said(effect.means.get(name), "{:.0%}")
+
+
 def _referee(effect: Effect) -> float:
-    gain = effect.contrasts.get("referee_gain")
-    return gain.difference.mean if gain and gain.difference.pairs else float("-inf")
+    """Its gain in the referee's eyes, or in the guide's where the referee is not asked or does not know the style."""
+    found = (effect.contrasts.get(name) for name in ("referee_gain", "guide_gain"))
+    return next((one.difference.mean for one in found if one and one.difference.pairs), float("-inf"))

@@ -15,8 +15,8 @@ ALL = "all"
 PAIR = ["model", "setting_steps", "guidance_scale", "style", "named", "prompt", "seed"]
 LOOKS = ("saturation", "contrast", "high_frequency")
 SAME = ("ms_ssim", "feature_distance", "lpips")
-COSTS = ("seconds", "denoiser_calls", "encoder_calls", "decodes", "peak_memory")
-SMALLER_IS_BETTER = ("year_error", "severity", "artifacts")
+COSTS = ("seconds", "compute_seconds", "denoiser_calls", "encoder_calls", "decodes", "peak_memory")
+PROMPT_ALONE = ("unguided", "cfg", "apg", "interval")
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,12 @@ class Effect:
 
     @property
     def source(self) -> str:
-        """Where the style comes from: neither, prompt, guidance or both."""
-        guided = self.strategy not in ("unguided", "cfg", "apg", "interval")
-        return ("both" if guided else "prompt") if self.named else ("guidance" if guided else "neither")
+        """Where the style comes from: neither, prompt, guidance, selection (best-of steers nothing), or the prompt with one of these."""
+        if self.strategy in PROMPT_ALONE:
+            return "prompt" if self.named else "neither"
+        if self.strategy == "best-of":
+            return "prompt and selection" if self.named else "selection"
+        return "both" if self.named else "guidance"
 
 
 def contrast(values: Sequence[float], prompts: Sequence[tuple], rate: bool = False, duel: bool = True) -> Contrast:
@@ -128,7 +131,7 @@ def effects(
     over all styles, or of all single styles together.
     """
     found: list[Effect] = []
-    told = rows["model"] + ", " + rows["setting_steps"].astype(str) + " steps, CFG " + rows["guidance_scale"].map("{:g}".format)
+    told = setting_of(rows)
     for setting in dict.fromkeys(told):
         for named in dict.fromkeys(rows["named"]):
             part = rows[(told == setting) & (rows["named"] == named)]
@@ -142,6 +145,11 @@ def effects(
             ]
             found += [*_families(whole), *(_families(each) if len(styles) > 1 else ())]
     return found
+
+
+def setting_of(rows: pd.DataFrame) -> pd.Series:
+    """Each row's setting as it is called: `embedded, 25 steps, CFG 4`."""
+    return rows["model"] + ", " + rows["setting_steps"].astype(str) + " steps, CFG " + rows["guidance_scale"].map("{:g}".format)
 
 
 def _effect(

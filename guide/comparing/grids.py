@@ -1,5 +1,6 @@
 """Pictures of a comparison side by side: the same seeds in every column, never picked; and the worst ones in the judge's eyes."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from guide.comparing.results import Results
 
 SHOWN, WORST = 8, 12  # columns: the first seeds, whichever they are
+MOST_ROWS = 16  # of a page, which then is some 4,500 pixels high
 KEYS = ["model", "setting_steps", "guidance_scale", "style", "named"]
 
 
@@ -51,20 +53,60 @@ def worst(results: "Results", count: int = WORST) -> pd.DataFrame:
     return pairs.assign(lost=pairs[column] - pairs["before"]).dropna(subset=["lost"]).sort_values("lost", kind="stable").head(count)
 
 
+Block = tuple[str, list[tuple[str, pd.DataFrame]]]
+
+
+def pages(found: Sequence[Block], most: int = MOST_ROWS) -> list[list[Block]]:
+    """The blocks on as few pages as hold `most` rows each. A longer block goes on on the next page, below its first row, the plain
+    pipeline's, which stands there again."""
+    done: list[list[Block]] = [[]]
+    for heading, rows in found:
+        first, rest = rows[:1], rows[1:]
+        parts = [rest[start : start + most - 1] for start in range(0, max(len(rest), 1), most - 1)]
+        for k, part in enumerate(parts):
+            block = (heading + (", continued" if k else ""), [*first, *part])
+            if done[-1] and sum(len(some) for _, some in done[-1]) + len(block[1]) > most:
+                done.append([])
+            done[-1].append(block)
+    return [page for page in done if page]
+
+
+def sheets(results: "Results") -> dict[str, list[Block]]:
+    """By file name: grid.png where one page holds them all, else pages of each style in a folder."""
+    found = blocks(results)
+    if sum(len(rows) for _, rows in found) <= MOST_ROWS:
+        return {"grid.png": found}
+    styles: dict[str, list[Block]] = {}
+    for heading, rows in found:
+        styles.setdefault(rows[0][1]["style"].iloc[0], []).append((heading, rows))
+    names = {}
+    for style, some in styles.items():
+        slug = re.sub(r"[^a-z0-9.]+", "-", style.lower()).strip("-")
+        for k, page in enumerate(pages(some)):
+            names[f"grids/{slug}{f'-{k + 1}' if k else ''}.png"] = page
+    return names
+
+
 def save(results: "Results", folder: Path) -> None:
-    """grid.png and worst.png."""
+    """grid.png, or grids/STYLE.png where there are too many rows for one picture, and worst.png."""
     source, judge = results.asked.out, results.judge
 
     def cell(row: pd.Series) -> sheet.Cell:
         subject = f"{row['seed']}: {row['prompt']}" if row["prompt"] else f"seed {row['seed']}"
         return sheet.Cell(to_pil(load(source / row["image"])), (subject, caption(row, judge)))
 
-    told = [
-        sheet.Block(heading, tuple(sheet.Row(arm, tuple(cell(row) for _, row in some.iterrows())) for arm, some in rows))
-        for heading, rows in blocks(results)
-    ]
     command = results.asked.command or typed()
-    sheet.save(folder / "grid.png", "The same seeds, arm by arm; the first ones, not picked", told, command)
+    found = sheets(results)
+    for old in [folder / "grid.png", *(folder / "grids").glob("*.png")]:
+        if old.relative_to(folder).as_posix() not in found:
+            old.unlink(missing_ok=True)  # of an earlier reading of this run
+    for name, page in found.items():
+        told = [
+            sheet.Block(heading, tuple(sheet.Row(arm, tuple(cell(row) for _, row in some.iterrows())) for arm, some in rows))
+            for heading, rows in page
+        ]
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        sheet.save(folder / name, "The same seeds, arm by arm; the first ones, not picked", told, command)
     low = worst(results)
     if len(low):
         sheet.save(

@@ -1,10 +1,14 @@
 """Making the pictures of a comparison: jobs in a fixed order, every picture written as it comes, with what it cost."""
 
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from guide import png, record
 from guide.brief import Brief
@@ -18,6 +22,8 @@ from guide.run import _tiny, picture, sample
 from guide.strategies import Strategy, load, presets
 from probes.encoders import Encoder
 from probes.errors import UserError
+
+END = b"\0\0\0\0IEND\xaeB`\x82"  # a PNG's last chunk
 
 
 @dataclass(frozen=True)
@@ -63,8 +69,26 @@ def jobs(asked: Asked, setting: Setting, arms: Sequence[Arm], seeds: Sequence[in
 
 
 def missing(found: Sequence[Job], out: Path) -> list[Job]:
-    """The jobs of which a picture is not there: whole batches are made again, so that going on changes no digit."""
-    return [job for job in found if not all(path.is_file() for path in job.paths(out))]
+    """The jobs of which a picture is not there, or not whole: whole batches are made again, so that going on changes no digit."""
+    return [job for job in found if not all(path.is_file() for path in job.paths(out)) or broken(job, out)]
+
+
+def broken(job: Job, out: Path) -> list[Path]:
+    """The job's pictures that a crash, or a full disk, left unreadable."""
+    return [path for path in job.paths(out) if path.is_file() and not _whole(path, path.stat().st_mtime_ns, path.stat().st_size)]
+
+
+@lru_cache(maxsize=100_000)
+def _whole(path: Path, changed: int, size: int) -> bool:
+    """Whether a PNG is there to its end, every chunk with its checksum; a file that has not changed is not looked at twice."""
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            image.verify()
+        with path.open("rb") as file:
+            file.seek(-len(END), os.SEEK_END)
+            return file.read() == END
+    except (OSError, SyntaxError, ValueError):  # what Pillow says of one that is not
+        return False
 
 
 def made(job: Job, pipeline: Any, encoder: Encoder, on_step: Callable[[], None] = lambda: None) -> tuple[Any, list[dict], Meter]:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-COSTS = ("seconds", "denoiser_calls", "decodes", "encoder_calls", "peak_memory")
+COSTS = ("seconds", "compute_seconds", "denoiser_calls", "decodes", "encoder_calls", "peak_memory")
 STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -19,15 +19,21 @@ STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 class Meter:
     """`per_picture(n)` of what was counted while it was on: denoiser, decoder and encoder in images that went through (one evaluation of
     the conditional and one of the unconditional prediction are two; a replay counts again), seconds, and peak memory in GiB of the whole
-    process, not of one picture. What is spent backward through them is not counted, but takes its seconds."""
+    process, not of one picture. What is spent backward through them is not counted, but takes its seconds.
+
+    `seconds` are the clock's; `compute` those of the processor that this process had, over all its threads, which other work on the machine
+    does not add to; on an accelerator they are the clock's too.
+    """
 
     counts: Counter = field(default_factory=Counter)
     seconds: float = 0.0
+    compute: float = 0.0
     peak: float = float("nan")
 
     def per_picture(self, pictures: int) -> dict[str, float]:
         shared = {name: self.counts[name] / pictures for name in ("denoiser_calls", "decodes", "encoder_calls")}
-        return {"seconds": self.seconds / pictures, **shared, "peak_memory": self.peak}
+        clocks = {"seconds": self.seconds / pictures, "compute_seconds": self.compute / pictures}
+        return {**clocks, **shared, "peak_memory": self.peak}
 
 
 @contextmanager
@@ -50,13 +56,14 @@ def metered(pipeline: Any, encoder: Any, decoders: Sequence[nn.Module] = ()) -> 
         for name, module in ears:
             stack.callback(module.register_forward_hook(heard(name)).remove)
         _reset(device)
-        began = time.perf_counter()
+        began, worked = time.perf_counter(), time.process_time()
         try:
             yield meter
         finally:
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
             meter.seconds, meter.peak = time.perf_counter() - began, _peak(device)
+            meter.compute = time.process_time() - worked if device.type == "cpu" else meter.seconds
 
 
 def _reset(device: torch.device) -> None:

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from math import isnan
 from pathlib import Path
 
 import pandas as pd
@@ -11,11 +10,11 @@ import pandas as pd
 from guide.comparing.asked import Asked
 from guide.comparing.choice import default_of
 from guide.comparing.conclusions import conclusions
-from guide.comparing.effects import ALL, Contrast, Effect, duels, effects
+from guide.comparing.effects import ALL, Contrast, Effect, duels, effects, setting_of
 from guide.comparing.plan import Plan
+from guide.comparing.remarks import remarks
+from guide.comparing.spending import Spent, against_best, against_budget
 from guide.record import commit, typed, versions
-from guide.statistics import Interval
-from probes import distance
 from probes.atomic import replacing, write_text
 from probes.plain import plain
 
@@ -26,8 +25,8 @@ MOST_DUELS = 10
 class Results:
     """`rows`: every picture, also those on which strengths were chosen (`set` "choice"); `effects`: of those that report alone.
 
-    `duels`: every two of the chosen arms in the first judge's log-odds, by setting and wording. `spending`: seconds and calls a picture by
-    setting and arm beside the budget, where there was one.
+    `duels`: every two of the chosen arms in the first judge's log-odds, by setting and wording. `spending`: what each arm spent beside
+    the budget, where there was one, and beside its best-of.
     """
 
     rows: pd.DataFrame
@@ -39,6 +38,7 @@ class Results:
     notes: tuple[str, ...]
     plans: Mapping[str, Plan] = field(default_factory=dict)
     summary: dict = field(default_factory=dict)
+    spending: tuple[Spent, ...] = ()
 
     @classmethod
     def of(
@@ -57,20 +57,12 @@ class Results:
         fights = {}
         for scope in dict.fromkeys((e.setting, e.named) for e in found):
             arms = [e.arm for e in found if e.style == ALL and (e.setting, e.named) == scope and e.chosen][:MOST_DUELS]
-            some = report[
-                (report["named"] == scope[1])
-                & (
-                    report["model"]
-                    + ", "
-                    + report["setting_steps"].astype(str)
-                    + " steps, CFG "
-                    + report["guidance_scale"].map("{:g}".format)
-                    == scope[0]
-                )
-            ]
+            some = report[(report["named"] == scope[1]) & (setting_of(report) == scope[0])]
             fights[scope] = duels(some, arms, f"{asked.judges[0]}_log_odds")
-        notes = _notes(found, asked, summary, choice, plans)
-        return cls(rows, asked, found, tuple(choice), fights, tuple(conclusions(found, choice, asked)), tuple(notes), plans, summary)
+        spent = (*against_budget(report, asked.budget, plans), *against_best(report, rivals))
+        notes = tuple(remarks(found, asked, summary, choice, plans, spent))
+        said = tuple(conclusions(found, choice, asked))
+        return cls(rows, asked, found, tuple(choice), fights, said, notes, plans, summary, spent)
 
     @property
     def judge(self) -> str:
@@ -82,12 +74,13 @@ class Results:
 
     def spent(self) -> dict[str, float]:
         """Totals by arm, for the record."""
-        totals = self.rows.groupby("arm", sort=False)[["seconds", "denoiser_calls"]].sum()
+        names = [name for name in ("seconds", "compute_seconds", "denoiser_calls") if name in self.rows]
+        totals = self.rows.groupby("arm", sort=False)[names].sum()
         return {f"{arm} {name}": float(value) for arm, row in totals.iterrows() for name, value in row.items()}
 
     def save(self, folder: Path) -> None:
-        """results.parquet, results.csv, results.json, table.md, table.tex, plots (PNG and SVG), grids and report.html."""
-        from guide.comparing import grids, plots, report, tables
+        """results.parquet, results.csv, results.json, table.md, table.tex, benchmark.md, plots (PNG and SVG), grids and report.html."""
+        from guide.comparing import grids, plots, publishing, rendering, report
 
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(folder / "results.parquet") as temporary:
@@ -95,8 +88,9 @@ class Results:
         with replacing(folder / "results.csv") as temporary:
             self.rows.drop(columns="features").to_csv(temporary, index=False, float_format="%.6g")
         write_text(folder / "results.json", json.dumps(plain(self.to_dict()), indent=1, ensure_ascii=False) + "\n")
-        write_text(folder / "table.md", tables.markdown(self))
-        write_text(folder / "table.tex", tables.latex(self))
+        write_text(folder / "table.md", rendering.markdown(self))
+        write_text(folder / "table.tex", rendering.latex(self))
+        write_text(folder / "benchmark.md", publishing.section(self))
         plots.save(self, folder / "plots")
         grids.save(self, folder)
         write_text(folder / "report.html", report.page(self))
@@ -120,6 +114,7 @@ class Results:
                 for (a, b), one in some.items()
             ],
             "budget": {setting: one.amount for setting, one in self.plans.items()},
+            "spending": [vars(one) | {"off": one.off} for one in self.spending],
             "samplers": {setting: one.samplers for setting, one in self.plans.items()},
             "conclusions": list(self.conclusions),
             "notes": list(self.notes),
@@ -130,7 +125,7 @@ class Results:
 
     def table(self):
         """For a terminal of 80 columns."""
-        from guide.comparing.tables import terminal
+        from guide.comparing.rendering import terminal
 
         return terminal(self)
 
@@ -155,63 +150,3 @@ def _contrast(one: Contrast) -> dict:
         "wins": vars(one.wins) if one.wins else None,
         "needed": asdict(one.needed) if one.needed else None,
     }
-
-
-def _notes(found: Sequence[Effect], asked: Asked, summary: dict, choice: Sequence[dict], plans: Mapping[str, Plan]) -> list[str]:
-    """What a reader has to know: methods, choice, samplers, what is missing, how far readings can be trusted."""
-    first = asked.judges[0]
-    intervals: dict[str, Interval] = {e.contrasts[f"{first}_gain"].difference.method: None for e in found if e.contrasts}
-    notes = [f"Intervals (95 %) of paired differences: {'; '.join(filter(None, intervals))}."] if intervals else []
-    notes.append(
-        "Bold: p < .05 (mean of the bootstrap-t's and Student's t's) after Holm's correction over all arms of the table, and an interval "
-        "without 0. "
-        "Wilcoxon's test is on the means of the prompts."
-    )
-    if choice:
-        said = ", ".join(dict.fromkeys(row["arm"] for row in choice if row["chosen"]))
-        notes.append(
-            f"Strengths chosen by the referee on seeds {_span(asked.choosing())}, which report nothing: {said}. The referee's own "
-            "column is therefore not impartial between strengths; the verdict's is."
-        )
-    for setting, one in plans.items():
-        if others := [f"{kind} ({words})" for kind, words in one.samplers.items() if kind]:
-            plain_one = one.samplers.get("", "")
-            notes.append(
-                f"{setting}: the sampler is {plain_one}; strategies that need another ({', '.join(others)}) are compared with the "
-                "plain pipeline on that one."
-            )
-        if one.amount is not None:
-            notes.append(_spending(setting, one, asked, found))
-    if missing := distance.lpips_missing():
-        notes.append(f"LPIPS is left out: {missing}.")
-    notes.append(
-        "Denoiser calls are images through the denoiser (conditional and unconditional count apart, replays again); what runs "
-        "backward is in the seconds. Peak memory is the process's."
-    )
-    notes.append("Diversity within a prompt is in the first judge's features; recall: of the plain pipeline's pictures.")
-    return [
-        *notes,
-        *(
-            f"Reliability of {name}: {sentence}." if not sentence.endswith(".") else f"Reliability of {name}: {sentence}"
-            for name, sentence in summary.get("reliability", {}).items()
-        ),
-    ]
-
-
-def _spending(setting: str, one: Plan, asked: Asked, found: Sequence[Effect]) -> str:
-    what = "seconds" if asked.budget.startswith("seconds") else "denoiser_calls"
-    unit = what.replace("_", " ")
-    spent = [(e.arm, e.means[what]) for e in found if e.style == ALL and e.setting == setting and e.strategy != "unguided"]
-    shares = [value / one.amount for _, value in spent if not isnan(value)]
-    if not shares:
-        return f"{setting}: the budget is {one.amount:.3g} {unit} a picture."
-    return (
-        f"{setting}: the budget is {one.amount:.3g} {unit} a picture; the arms spent {min(shares):.0%} to {max(shares):.0%} of it "
-        f"({', '.join(f'{arm}: {value:.3g}' for arm, value in dict(spent).items())})."
-    )
-
-
-def _span(seeds: Sequence[int]) -> str:
-    if len(seeds) > 2 and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
-        return f"{seeds[0]}-{seeds[-1]}"
-    return ", ".join(map(str, seeds))

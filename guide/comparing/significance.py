@@ -1,11 +1,12 @@
 """Whether two strategies can be told apart: Wilcoxon over prompts, Holm's correction, win rates, and how many seeds it would take."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from math import ceil, isnan, nan
+from math import isnan, nan, sqrt
 
 import numpy as np
-from scipy.stats import norm, wilcoxon
+from scipy.stats import nct, wilcoxon
+from scipy.stats import t as student
 
 from guide.statistics import Interval, clusters_of, mean_difference
 
@@ -49,21 +50,42 @@ def wins(differences: Sequence[float], prompts: Sequence[Hashable]) -> Interval:
 class Needed:
     """What it would take to tell a difference of the size seen from 0 at p < .05 in 8 of 10 experiments.
 
-    `seeds`: for each of the prompts at hand; None where more seeds cannot do it because the prompts themselves disagree; `prompts`: how
-    many prompts, at the seeds for each that there were. Both None where no difference was seen.
+    `seeds`: for each of the `of` prompts at hand; None where more seeds cannot do it, because the prompts themselves disagree; `prompts`:
+    how many prompts, at `each` seeds as there were; None where there is one prompt only, which says nothing of how prompts differ. Both
+    None where no difference was seen.
     """
 
     seeds: int | None
     prompts: int | None
+    of: int = 0
+    each: float = 0.0
+
+    @property
+    def some(self) -> bool:
+        return self.seeds is not None or self.prompts is not None
 
     def __str__(self) -> str:
-        if self.prompts is None:
-            return "-"
-        return f"{self.seeds} seed{'s' if self.seeds > 1 else ''} a prompt" if self.seeds is not None else f"{self.prompts} prompts"
+        """`12 prompts x 9 seeds, 30 x 4`."""
+        parts = [f"{count} x {seeds:g}" for count, seeds in ((self.of, self.seeds), (self.prompts, self.each)) if count and seeds]
+        return " or ".join(parts) or "-"
+
+    def long(self) -> str:
+        """`9 seeds for each of the 12 prompts, or 30 prompts at 4 seeds each`."""
+        seeds = f"{self.seeds} seed{'s' * (self.seeds != 1)}" if self.seeds is not None else ""
+        own = f"{round(self.each, 1):g} seed{'s' * (self.each != 1)} each"
+        where = "of the one prompt, which says nothing of others" if self.of == 1 else f"for each of the {self.of} prompts"
+        parts = [f"{seeds} {where}"] if seeds else []
+        parts += [f"{self.prompts} prompts at {own}"] if self.prompts is not None else []
+        more = f" (more seeds of the same {self.of} prompts cannot do it)" if not seeds and self.of > 1 and self.each > 1 else ""
+        return ", or ".join(parts) + more
+
+
+MOST = 10**6  # more than anybody makes
 
 
 def needed(differences: Sequence[float], prompts: Sequence[Hashable], alpha: float = ALPHA, power: float = POWER) -> Needed:
-    """From variance between prompts and within them (one-way analysis of variance), by the normal approximation."""
+    """From the variance between prompts and within them (one-way analysis of variance), by the power of a t test over the prompts: few
+    prompts have heavy tails, which more seeds of each do not take away."""
     values = np.asarray(differences, dtype=float)
     kept = np.isfinite(values)
     values = values[kept]
@@ -78,10 +100,31 @@ def needed(differences: Sequence[float], prompts: Sequence[Hashable], alpha: flo
     outer = max(float(means.var(ddof=1)) - inner / each, 0.0) if count > 1 else 0.0
     if len(values) == count:
         outer = float(values.var(ddof=1))  # a seed a prompt: what is between and what is within cannot be told apart
-    target = (mean / float(norm.ppf(1 - alpha / 2) + norm.ppf(power))) ** 2
-    left = count * target - outer
-    seeds = max(1, ceil(inner / left)) if left > 0 and (inner > 0 or outer > 0) else None
-    return Needed(seeds, max(2, ceil((outer + inner / each) / target)))
+
+    def enough(variance: float, clusters: int) -> bool:
+        if clusters < 2:
+            return False
+        away = min(abs(mean) / sqrt(max(variance, 1e-300)), 30.0)  # beyond, the distribution's tail is not computed well
+        return float(nct.sf(student.ppf(1 - alpha / 2, clusters - 1), clusters - 1, away)) >= power
+
+    if count == 1:
+        return Needed(_first(lambda n: enough(inner / n, n)), None, 1, each)
+    seeds = _first(lambda n: enough((outer + inner / n) / count, count)) if inner > 0 else None
+    return Needed(seeds, _first(lambda n: enough((outer + inner / each) / n, n)), count, each)
+
+
+def _first(enough: Callable[[int], bool]) -> int | None:
+    """The smallest number that is enough, where every larger one is too; None where none is."""
+    high = 1
+    while not enough(high):
+        high *= 2
+        if high > MOST:
+            return None
+    low = high // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
 
 
 def significant(adjusted: float, interval: Interval) -> bool:

@@ -1,16 +1,11 @@
 """The tables of a comparison, defined once, for a terminal of 80 columns, Markdown, LaTeX and the page."""
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import isnan, nan
 from typing import TYPE_CHECKING
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Group
-from rich.table import Table as RichTable
-from rich.text import Text
-
-from guide.comparing.effects import ALL, Effect, said
+from guide.comparing.effects import ALL, PROMPT_ALONE, Effect, said
 from guide.statistics import Interval
 
 if TYPE_CHECKING:
@@ -47,13 +42,17 @@ def tables(results: "Results") -> Iterator[Table]:
         shown = [e for e in some if e.chosen]
         yield _gains(f"Gains in log-odds, {words}{where}", [e for e in shown if e.contrasts], results.judge)
         yield _kept(f"Style kept, {words}{where}", shown, results.judge)
-        yield _changes(f"What else changes, {words}{where}", shown, results.judge)
+        yield from _best(results, f"Against best-of at equal seconds, {words}{where}", [e for e in shown if e.against_best], setting)
+        yield _damage(f"Damage, {words}{where}", [e for e in shown if e.contrasts], results.judge)
+        yield _changes(f"What else changes, {words}{where}", [e for e in shown if e.contrasts], results.judge)
+        yield _likeness(f"Likeness and diversity, {words}{where}", shown, results.judge)
         yield _costs(f"What a picture costs, {words}{where}", shown)
         if len(some) > len(shown):
             yield _frontier(f"Every strength, {words}{where}", [e for e in some if e.contrasts], results.judge)
         yield from _styles(results, setting, named, words + where)
         yield from _duels(results, setting, named, words + where)
     yield from _sources(results, several)
+    yield from _budget(results, several)
     if results.choice:
         yield _choice(results)
 
@@ -72,8 +71,12 @@ def _gains(title: str, some: Sequence[Effect], judge: str) -> Table:
                 Cell(said(own.wins.mean, "{:.0%}")),
             )
         )
-    about = f"Over the same seeds unguided, paired; p (Holm) of the {judge}'s gain by the interval's method, and Wilcoxon's; pairs won."
+    about = f"Over the same seeds unguided, paired; p{_holm(some)} of the {judge}'s gain by the interval's method; Wilcoxon's; pairs won."
     return Table(title, ("arm", "guide", judge, "p", "W.", "won"), tuple(rows), about)
+
+
+def _holm(some: Sequence) -> str:
+    return " (Holm)" if len(some) > 1 else ""
 
 
 def _kept(title: str, some: Sequence[Effect], judge: str) -> Table:
@@ -82,48 +85,102 @@ def _kept(title: str, some: Sequence[Effect], judge: str) -> Table:
         more = e.contrasts.get(kept)
         cells = [Cell(e.arm), Cell(said(e.means.get(kept), "{:.0%}")), interval(more.difference, more.significant) if more else Cell("")]
         transfer = e.transfer.get(judge)
-        best = e.against_best
-        rows.append(
-            (
-                *cells,
-                Cell(said(transfer.mean, "{:+.2f}") if transfer else ""),
-                interval(best.difference, best.significant) if best else Cell(""),
-            )
-        )
+        rows.append((*cells, Cell(_signed(transfer) if transfer else "")))
     recall = next((e.recall for e in some), None)
     real = f"of real paintings of these styles it recognises {recall:.0%}" if recall is not None else "its recall on real ones is not known"
     about = (
-        f"Kept: the {judge}'s first style is the intended one; {real}. Transfer: its gain per gain of the guide. Over best-of: its "
-        "log-odds less those of best-of at the same cost."
+        f"Kept: the {judge}'s first style is the intended one; {real}. Transfer: its gain per gain of the guide (Fieller's interval), "
+        "undefined where the guide's interval has 0 in it."
     )
-    return Table(title, ("arm", "kept", "more than plain", "transf.", "over best-of"), tuple(rows), about)
+    return Table(title, ("arm", "kept", "more than plain", "transfer"), tuple(rows), about)
+
+
+def _signed(found: Interval) -> str:
+    return "undefined" if found.mean != found.mean else str(found)
+
+
+def _best(results: "Results", title: str, some: Sequence[Effect], setting: str) -> Iterator[Table]:
+    """What guidance has to beat, and what that cost beside it."""
+    shares = {(one.arm, one.beside): one for one in results.spending if one.beside and one.setting == setting}
+    rows = []
+    for e in some:
+        best, cost = e.against_best, shares.get((e.arm, e.rival))
+        share = said(cost.share) + (" (!)" if cost.off else "") if cost else "-"
+        rows.append(
+            (
+                Cell(e.arm),
+                Cell(e.rival),
+                Cell(share),
+                interval(best.difference, best.significant),
+                Cell(p(best.adjusted)),
+                Cell(said(best.wins.mean, "{:.0%}")),
+            )
+        )
+    about = (
+        f"The {results.judge}'s log-odds less those of best-of, paired; p{_holm(some)}; pairs won. Cost: the arm's seconds of computing "
+        "over best-of's, measured side by side; (!): off by more than a tenth."
+    )
+    if rows:
+        yield Table(title, ("arm", "best-of", "cost", "less best-of", "p", "won"), tuple(rows), about)
+
+
+def _damage(title: str, some: Sequence[Effect], judge: str) -> Table:
+    rows = []
+    for e in some:
+        own, guide = e.contrasts["severity"], e.contrasts["artifacts"]
+        rows.append((Cell(e.arm), *(Cell(finer(one.difference), one.significant) for one in (own, guide))))
+    about = (
+        f"Changes against the same seed unguided: the severity of damage that the {judge} sees, and the artifact probe of the guide's own "
+        "encoder, both from 0 to 1, more is worse."
+    )
+    return Table(title, ("arm", f"{judge}'s severity", "guide's artifact probe"), tuple(rows), about)
 
 
 def _changes(title: str, some: Sequence[Effect], judge: str) -> Table:
+    names = {
+        f"{judge}_year_error": ("years", "{:+.1f}"),
+        "content": ("content", "{:+.3f}"),
+        "saturation": ("saturation", "{:+.3f}"),
+        "contrast": ("contrast", "{:+.3f}"),
+        "high_frequency": ("fine detail", "{:+.3f}"),
+    }
+    rows = tuple(
+        (
+            Cell(e.arm),
+            *(Cell(said(one.difference.mean, form), one.significant) for name, (_, form) in names.items() for one in [e.contrasts[name]]),
+        )
+        for e in some
+    )
+    about = (
+        f"Changes against the same seed unguided: years off the style's span as the {judge} dates pictures, likeness to the prompt's "
+        "words, statistics of the image. Intervals are in results.json."
+    )
+    return Table(title, ("arm", *(name for name, _ in names.values())), rows, about)
+
+
+def _likeness(title: str, some: Sequence[Effect], judge: str) -> Table:
+    lpips = any("lpips" in e.means for e in some)
     rows = []
     for e in some:
-        own = [e.contrasts[name] if e.contrasts else None for name in ("severity", f"{judge}_year_error", "content", "saturation")]
-        forms = ("{:+.3f}", "{:+.0f}", "{:+.3f}", "{:+.3f}")
-        changes = [
-            Cell(said(one.difference.mean, form), one.significant) if one else Cell("") for one, form in zip(own, forms, strict=True)
-        ]
-        same = [
-            Cell(said(e.means.get(name)) if e.contrasts else "")
-            for name in ("ms_ssim", "feature_distance", "lpips")
-            if name != "lpips" or name in e.means
-        ]
-        rows.append((Cell(e.arm), *same, Cell(said(e.means.get("vendi"))), Cell(said(e.means.get("recall"))), *changes))
-    lpips = ("LPIPS",) if any("lpips" in e.means for e in some) else ()
+        same = ("ms_ssim", "feature_distance", *(("lpips",) if lpips else ()))
+        rows.append(
+            (
+                Cell(e.arm),
+                *(Cell(said(e.means.get(name)) if e.contrasts else "") for name in same),
+                *(Cell(said(e.means.get(name))) for name in ("vendi", "recall")),
+            )
+        )
     about = (
-        f"MS-SSIM and distance of the {judge}'s features (1 - cosine) to the same seed unguided; Vendi score and recall within a prompt; "
-        "changes of damage, years off the style's span, content, saturation."
+        f"MS-SSIM and distance of the {judge}'s features (1 - cosine) to the same seed unguided; within a prompt, the Vendi score, and the "
+        "recall of the plain pipeline's pictures."
     )
-    return Table(title, ("arm", "SSIM", "feat.", *lpips, "Vendi", "recall", "damage", "years", "content", "satur."), tuple(rows), about)
+    return Table(title, ("arm", "MS-SSIM", "features", *(("LPIPS",) if lpips else ()), "Vendi", "recall"), tuple(rows), about)
 
 
 def _costs(title: str, some: Sequence[Effect]) -> Table:
     names = (
         ("seconds", "{:.2f}"),
+        ("compute_seconds", "{:.2f}"),
         ("denoiser_calls", "{:.0f}"),
         ("decodes", "{:.0f}"),
         ("encoder_calls", "{:.0f}"),
@@ -131,7 +188,11 @@ def _costs(title: str, some: Sequence[Effect]) -> Table:
     )
     rows = tuple((Cell(e.arm), *(Cell(said(e.means.get(name), form)) for name, form in names)) for e in some)
     return Table(
-        title, ("arm", "seconds", "denoiser calls", "decodes", "encoder", "GiB"), rows, "Images through each network, of one picture."
+        title,
+        ("arm", "seconds", "computing", "denoiser calls", "decodes", "encoder", "GiB"),
+        rows,
+        "Of one picture: seconds by the clock and of computing (this process's own processor time; on a GPU the clock's), images through "
+        "each network, memory of the whole process.",
     )
 
 
@@ -183,6 +244,9 @@ def _duels(results: "Results", setting: str, named: bool, words: str) -> Iterato
     some = results.duels.get((setting, named), {})
     if len(some) < 2:
         return
+    arms = {e.arm for e in results.overall() if (e.setting, e.named) == (setting, named) and e.chosen}
+    left = len(arms) - len({arm for pair in some for arm in pair})
+    more = f" Of the last {left} arms there are no pairs here." if left else ""
     rows = [
         (
             Cell(f"{a} - {b}"),
@@ -197,8 +261,8 @@ def _duels(results: "Results", setting: str, named: bool, words: str) -> Iterato
         f"Two by two, {words}",
         ("arms", f"{results.judge}'s difference", "p", "won", "would take"),
         tuple(rows),
-        "Log-odds of the first less those of the second; seeds for each prompt, or prompts, that would tell them apart in 8 of 10 "
-        "experiments if the difference is as large as it looks.",
+        f"Log-odds of the first less those of the second; prompts x seeds of each that would tell them apart (p < .05, before any "
+        f"correction) in 8 of 10 experiments if the difference is as large as it looks.{more}",
         detail=True,
     )
 
@@ -207,7 +271,7 @@ def _sources(results: "Results", several: bool) -> Iterator[Table]:
     overall = results.overall()
     for setting in dict.fromkeys(e.setting for e in overall):
         some = [
-            e for e in overall if e.setting == setting and e.chosen and e.strategy not in ("cfg", "apg", "interval") and not _sampled(e)
+            e for e in overall if e.setting == setting and e.chosen and e.strategy not in PROMPT_ALONE[1:] and not _sampled(e)
         ]
         if len({e.named for e in some}) < 2:
             continue
@@ -238,7 +302,7 @@ def _choice(results: "Results") -> Table:
     rows = tuple(
         (
             Cell(row["arm"] + (f" ({row['setting']})" if len({r["setting"] for r in results.choice}) > 1 else "")),
-            Cell(f"{said(row['gain'], '{:+.2f}')} [{said(row['low'], '{:+.2f}')}, {said(row['high'], '{:+.2f}')}]"),
+            Cell(_gain(row)),
             Cell("chosen" if row["chosen"] else ""),
         )
         for row in results.choice
@@ -251,6 +315,44 @@ def _choice(results: "Results") -> Table:
     )
 
 
+def _gain(row: dict) -> str:
+    """An interval of choice.json, where what is not known is None."""
+    low, high = (nan if row[name] is None else row[name] for name in ("low", "high"))
+    return "-" if row["gain"] is None or isnan(row["gain"]) else str(Interval(row["gain"], low, high, 0, 0, ""))
+
+
+def _budget(results: "Results", several: bool) -> Iterator[Table]:
+    """Whether the arms spent what they were to spend."""
+    own = [one for one in results.spending if not one.beside]
+    seconds = results.asked.budget.startswith("seconds")
+    for setting in dict.fromkeys(one.setting for one in own):
+        rows = tuple(
+            (
+                Cell(one.arm),
+                Cell(said(one.share, "{:.1%}")),
+                Cell(said(one.seconds)),
+                Cell(said(one.calls, "{:.1f}")),
+                Cell("misses by more than a tenth" if one.off else ""),
+            )
+            for one in own
+            if one.setting == setting
+        )
+        how = "seconds of computing, beside the plain pipeline's at the same seeds" if seconds else "denoiser calls, counted"
+        yield Table(
+            f"Equal budget{f' ({setting})' if several else ''}",
+            ("arm", "of the budget", "computing", "calls", ""),
+            rows,
+            f"What a picture cost as a share of the budget, in {how}; then its seconds of computing and denoiser calls.",
+        )
+
+
+def finer(found: Interval) -> str:
+    """As an interval is written, with three digits."""
+    if isnan(found.mean):
+        return "undefined"
+    return f"{found.mean:+.3f}" + ("" if isnan(found.low) else f" [{found.low:+.3f}, {found.high:+.3f}]")
+
+
 def interval(found: Interval, bold: bool = False) -> Cell:
     return Cell(str(found), bold)
 
@@ -258,106 +360,3 @@ def interval(found: Interval, bold: bool = False) -> Cell:
 def p(value: float) -> str:
     """Three digits at most."""
     return "-" if value != value else "<.001" if value < 0.001 else f"{value:.3f}".lstrip("0") if value < 1 else "1"
-
-
-def terminal(results: "Results") -> Group:
-    """Tables of at most 80 columns, what they come to, what to know about them."""
-    parts: list = []
-    for table in tables(results):
-        if table.detail:
-            continue
-        shown = RichTable(
-            title=table.title,
-            title_justify="left",
-            title_style="bold",
-            box=SIMPLE_HEAD,
-            padding=(0, 1, 0, 0),
-            pad_edge=False,
-            caption=table.about or None,
-            caption_justify="left",
-            caption_style="dim",
-        )
-        for k, column in enumerate(table.columns):
-            text = k == 0 or column == "arm"
-            shown.add_column(column, justify="left" if text else "right", no_wrap=not text, overflow="fold")
-        for row in table.rows:
-            shown.add_row(*(Text(cell.text, "bold" if cell.bold else "") for cell in row))
-        parts.append(shown)
-    lines = [*(f"* {sentence}" for sentence in results.conclusions), "", *results.notes]
-    return Group(*parts, Text("\n".join(lines)))
-
-
-def markdown(results: "Results") -> str:
-    """Every table as Markdown, and the sentences."""
-
-    def text(cell: Cell) -> str:
-        escaped = re.sub(r"([\\|*_`<>\[\]])", r"\\\1", cell.text)
-        return f"**{escaped}**" if cell.bold and escaped else escaped
-
-    parts = [f"- {text(Cell(sentence))}" for sentence in results.conclusions]
-    for table in tables(results):
-        lines = [f"## {text(Cell(table.title))}", "", text(Cell(table.about)), ""]
-        lines += ["| " + " | ".join(table.columns) + " |", "|---" * len(table.columns) + "|"]
-        lines += ["| " + " | ".join(map(text, row)) + " |" for row in table.rows]
-        parts.append("\n".join(lines))
-    return (
-        "\n\n".join(
-            [
-                "\n".join(parts[: len(results.conclusions)]),
-                *parts[len(results.conclusions) :],
-                "\n".join(f"- {text(Cell(note))}" for note in results.notes),
-            ]
-        ).strip()
-        + "\n"
-    )
-
-
-def latex(results: "Results") -> str:
-    """Every table as a LaTeX `table` with rules of booktabs; bold is significance."""
-    held = {
-        "\\": r"\textbackslash{}",
-        "&": r"\&",
-        "%": r"\%",
-        "$": r"\$",
-        "#": r"\#",
-        "_": r"\_",
-        "{": r"\{",
-        "}": r"\}",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        "<": r"\textless{}",
-        ">": r"\textgreater{}",
-    }
-
-    def escaped(words: str) -> str:
-        return "".join(held.get(letter, letter) for letter in words)
-
-    def text(cell: Cell) -> str:
-        # A group in front of a bracket, which LaTeX would take for an option of the row's end.
-        words = re.sub(r"^\[", "{[}", escaped(cell.text))
-        return rf"\textbf{{{words}}}" if cell.bold and words else words
-
-    parts = ["% Needs \\usepackage{booktabs}."]
-    for table in tables(results):
-        body = "\n".join("  " + " & ".join(map(text, row)) + r" \\" for row in table.rows)
-        head = "  " + " & ".join(escaped(column) for column in table.columns) + r" \\"
-        columns = "l" * (2 if table.columns[1:2] == ("arm",) else 1)
-        columns += "r" * (len(table.columns) - len(columns))
-        parts.append(
-            "\n".join(
-                [
-                    r"\begin{table}",
-                    r"\centering\small",
-                    rf"\begin{{tabular}}{{{columns}}}",
-                    r"\toprule",
-                    head,
-                    r"\midrule",
-                    body,
-                    r"\bottomrule",
-                    r"\end{tabular}",
-                    rf"\caption{{{escaped(table.title)}. {escaped(table.about)}}}",
-                    r"\end{table}",
-                ]
-            )
-        )
-    return "\n\n".join(parts) + "\n"

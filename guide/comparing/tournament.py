@@ -13,7 +13,9 @@ from guide import pipelines, record
 from guide.comparing import budget, making, plan
 from guide.comparing.asked import Asked, Setting, cells
 from guide.comparing.choice import chosen
+from guide.comparing.choice import read as earlier_choice
 from guide.comparing.plan import Plan
+from guide.comparing.publishing import machine
 from guide.comparing.reading import read
 from guide.comparing.results import Results
 from guide.run import Request, fingerprint, remarks, unlike
@@ -77,7 +79,8 @@ def compare(
     if process.index == 0 and not plan.fits(kept, key):
         if before is not None and kept.is_file():
             raise UserError(f"The plan {kept} belongs to another run than the pictures beside it; choose another folder with --out.")
-        plan.write([plan.measured(asked, setting, pipeline_of(setting), encoder, on_progress) for setting in settings], kept, key)
+        found = [plan.measured(asked, setting, pipeline_of(setting), encoder, on_progress) for setting in settings]
+        plan.write(found, kept, key, machine(process))
     process.wait()
     plans = plan.read(kept, settings)
     if process.index == 0:
@@ -140,6 +143,10 @@ def _make(
     """The batches that are missing, those of this process."""
     # Shares are of all batches, not of those that are missing: others may have begun already.
     todo = [(one, [job for _, job in one.jobs(asked)][process.index :: process.count]) for one in plans]
+    for path in [path for _, found in todo for job in found for path in making.broken(job, asked.out)]:
+        path.unlink(missing_ok=True)
+        now.notes.append(f"The picture {path.relative_to(asked.out)} was not whole and was made again.")
+        notice(now.notes[-1])
     todo = [(one, making.missing(found, asked.out)) for one, found in todo]
     total, done = sum(len(_steps(one, job)) for one, found in todo for job in found), 0
     traces = asked.out / ("trace.jsonl" if process.count == 1 else f"trace-{process.index}-of-{process.count}.jsonl")
@@ -209,12 +216,11 @@ def rescore(
     )
     fresh = replace(asked, encoder=encoder or asked.encoder, judges=judges or asked.judges)
     plans = plan.read(folder / "plan.json", fresh.settings())
-    if left := [job for one in plans for job in making.missing([job for _, job in one.jobs(fresh)], folder)]:
-        raise UserError(f"{len(left)} batches of pictures are missing in {folder}; run `{record.read(folder).command}` first.")
+    if left := [job for one in plans for job in making.missing([job for _, job in one.jobs(fresh)], folder)]:  # missing or not whole
+        several = f"{len(left)} batches of pictures are" if len(left) > 1 else "A batch of pictures is"
+        raise UserError(f"{several} missing or not whole in {folder}; run `{record.read(folder).command}` first.")
     device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    choice = folder / "choice.json"
-    table = json.loads(choice.read_text(encoding="utf-8")) if choice.is_file() else None
-    results = told(fresh, plans, device, on_progress, table)
+    results = told(fresh, plans, device, on_progress, earlier_choice(folder / "choice.json"))
     results.save(target)
     return results, target
 

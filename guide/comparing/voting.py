@@ -4,6 +4,7 @@ import io
 import json
 import re
 import secrets
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -105,6 +106,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._answered(self._get)
 
+    def do_HEAD(self) -> None:
+        self._answered(self._get)
+
     def do_POST(self) -> None:
         self._answered(self._post)
 
@@ -163,8 +167,12 @@ class Handler(BaseHTTPRequestHandler):
         except (ConnectionError, TimeoutError):
             self.close_connection = True
             return
-        except Exception as error:  # one bad request must not end the vote of others
-            status, (body, kind) = HTTPStatus.INTERNAL_SERVER_ERROR, _json({"error": f"It could not be answered ({type(error).__name__})."})
+        except Exception:  # one bad request must not end the vote of others
+            traceback.print_exc()
+            status, (body, kind) = HTTPStatus.INTERNAL_SERVER_ERROR, _json({"error": "It could not be answered; the terminal says why."})
+        self._send(status, body, kind)
+
+    def _send(self, status: HTTPStatus, body: bytes, kind: str) -> None:
         self.send_response(status)
         for name, value in {
             "Content-Type": kind,
@@ -178,10 +186,25 @@ class Handler(BaseHTTPRequestHandler):
             f"script-src 'nonce-{self.booth.token}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
         }.items():
             self.send_header(name, value)
+        if status == HTTPStatus.METHOD_NOT_ALLOWED:
+            self.send_header("Allow", "GET, HEAD, POST")
         if self.close_connection:
             self.send_header("Connection", "close")
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """What the server refuses before a method is called (another method, a line that is no request) is JSON too."""
+        self.close_connection = True
+        self.request_version = "HTTP/1.1"  # a line that is no request passes for HTTP/0.9, whose answers have no status
+        if code == HTTPStatus.NOT_IMPLEMENTED:
+            code, message = HTTPStatus.METHOD_NOT_ALLOWED, "This page takes GET and POST alone."
+        status = HTTPStatus(code)
+        try:
+            self._send(status, *_json({"error": message or status.phrase}))
+        except (ConnectionError, TimeoutError):
+            return
 
     def _page(self) -> bytes:
         from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -195,14 +218,19 @@ class Handler(BaseHTTPRequestHandler):
         """Nothing: the terminal is for what counts."""
 
 
+class Server(ThreadingHTTPServer):
+    """A room full of people may press a key at once."""
+
+    daemon_threads, request_queue_size = True, 128
+
+
 def server(folder: Path, port: int = 0) -> ThreadingHTTPServer:
     """A server of the run's page, bound to the loopback alone and not yet serving."""
     booth = Booth.of(folder)
     try:
-        found = ThreadingHTTPServer((HOST, port), type("Bound", (Handler,), {"booth": booth}))
+        found = Server((HOST, port), type("Bound", (Handler,), {"booth": booth}))
     except OSError as error:
         raise UserError(f"The port {port} cannot be had ({error.strerror}); choose another with --port, or 0 for any.") from None
-    found.daemon_threads = True
     return found
 
 
