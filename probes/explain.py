@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     from probes.encoders import Encoder
 
-THUMBNAIL = 160
-ITSELF = "The map is the reading itself, pooled: how far it finds damage was measured where the damage is known."
+THUMBNAIL, SEVERITY = 160, "severity"
+EDGE_OF_HOLE = .03  # of the side: a hard edge would be damage itself
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +52,7 @@ class Explanation:
     """A reading of the picture `file`, and its reasons.
 
     `picture` `(h, w, 3)` in [0, 1] is what the encoder sees, `relevance` `(h, w)` what each place holds of the score, in its unit for the
-    method `occlusion`, and `check` whether that is so; None for a map of damage, which is the reading itself.
+    method `occlusion`, or how damaged it is, and `check` whether that is so.
     """
 
     file: str
@@ -62,7 +62,7 @@ class Explanation:
     method: str
     picture: np.ndarray
     relevance: np.ndarray
-    check: Check | None
+    check: Check
     concepts: tuple[Concept, ...]
     neighbours: tuple[Neighbour, ...]
     thumbnails: tuple[str, ...] = ()
@@ -70,8 +70,8 @@ class Explanation:
 
     @property
     def verdict(self) -> str:
-        """What the check found, or why there is none."""
-        return self.check.sentence(self.target.unit) if self.check else ITSELF
+        """What the check found."""
+        return self.check.sentence(self.target.unit)
 
     def sentences(self) -> list[str]:
         """What was found, for a terminal."""
@@ -87,7 +87,7 @@ class Explanation:
     def table(self) -> dict:
         """Everything but the pictures, as JSON holds it."""
         target = {"probe": self.target.name, "label": self.target.label, "unit": self.target.unit, "reliability": self.target.reliability}
-        check = asdict(self.check) | {"causal": self.check.causal} if self.check else None
+        check = asdict(self.check) | {"causal": self.check.causal}
         return {"file": self.file, "encoder": self.encoder, **target, "score": self.score, "method": self.method, "check": check,
                 "concepts": [asdict(concept) for concept in self.concepts],
                 "neighbours": [asdict(other) for other in self.neighbours], "notes": list(self.notes)}
@@ -97,7 +97,7 @@ class Explanation:
         diagrams.save(self._where(), path)
 
     def _where(self) -> Figure:
-        if self.check is None:
+        if self.target.unit == SEVERITY:
             return diagrams.damage(self.picture, self.relevance)
         return diagrams.relevance(self.picture, self.relevance, self.target.label)
 
@@ -107,7 +107,7 @@ class Explanation:
         page = Environment(loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, trim_blocks=True,
                            lstrip_blocks=True).get_template("explain.html")
         where = _inline(diagrams.png(self._where()))
-        curve = _inline(diagrams.png(diagrams.deletion(self.check, self.target.unit))) if self.check else ""
+        curve = _inline(diagrams.png(diagrams.deletion(self.check, self.target.unit)))
         kinds = {kind: [concept for concept in self.concepts if concept.kind == kind]
                  for kind in dict.fromkeys(concept.kind for concept in self.concepts)}
         beside = zip(self.neighbours, self.thumbnails or [""] * len(self.neighbours), strict=True)
@@ -173,7 +173,8 @@ def explain(file: Path | str, encoder: Encoder, aim: Callable[[Tensor], Target],
 
 
 def damage(file: Path | str, probe: ArtifactProbe) -> Explanation:
-    """Where the artifact probe sees damage in a picture file: its map over the picture, and the kind it takes it for."""
+    """Where the artifact probe sees damage in a picture file: its map over the picture, the kind it takes it for, and whether the score
+    falls when the places that the map marks are painted over with the picture's mean colour."""
     pixels = fitted(image.load(file)).to(probe.encoder.device)
     with torch.no_grad():
         seen = probe.look(pixels)
@@ -181,11 +182,12 @@ def damage(file: Path | str, probe: ArtifactProbe) -> Explanation:
     likely = f", most likely {seen['kinds'][kind]} ({float(seen['kind_probabilities'][0, kind]):.0%})" if seen["damaged"][0] else ""
     known = "as damaged" if seen["damaged"][0] else "no more damaged than 95 % of whole paintings do"
     said = f"reads {known}, severity {score:.2f} of 1{likely}"
-    aim = Target(probe.name, "damage", "severity", said, probe.head.score, probe.head.reliability)
-    height, width = (edge // EDGE * EDGE for edge in pixels.shape[-2:])
-    where = F.interpolate(seen["map"][:, None], size=(height, width), mode="bilinear", align_corners=False)[0, 0]
+    aim = Target(probe.name, "damage", SEVERITY, said, probe.head.score, probe.head.reliability)
+    pixels = pixels[..., :pixels.shape[-2] // EDGE * EDGE, :pixels.shape[-1] // EDGE * EDGE]
+    where = F.interpolate(seen["map"][:, None], size=pixels.shape[-2:], mode="bilinear", align_corners=False)[0, 0]
+    checked = relevance.deleted(probe.head.score, pixels, pixels.mean((-2, -1), keepdim=True).expand_as(pixels), where, soft=EDGE_OF_HOLE)
     return Explanation(printable(Path(file)), probe.encoder.name, aim, score, "severity of each patch",
-                       pixels[0, :, :height, :width].permute(1, 2, 0).cpu().numpy(), where.cpu().numpy(), None, (), ())
+                       pixels[0].permute(1, 2, 0).cpu().numpy(), where.cpu().numpy(), checked, (), ())
 
 
 def _thumbnail(file: Path) -> str:

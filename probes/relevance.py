@@ -104,10 +104,18 @@ class Check:
 
 def check(encoder: Encoder, pixels: Tensor, score: Score, relevance: Tensor, draws: int = 19, seed: int = 0,
           layers: bool = False) -> Check:
+    """`deleted` for a score of embeddings. What is taken away becomes the picture's mean colour, which no relevance map here has used, so
+    that the check is none of the map by itself."""
+    mean = pixels.mean((-2, -1), keepdim=True).expand_as(pixels)
+    return deleted(lambda seen: _score(encoder, seen, score, layers), pixels, mean, relevance, draws, seed)
+
+
+@torch.no_grad()
+def deleted(read: Score, pixels: Tensor, other: Tensor, relevance: Tensor, draws: int = 19, seed: int = 0, soft: float = 0.) -> Check:
     """Deletion (RISE, arXiv:1806.07421) of `pixels` `(1, 3, h, w)` by a map `(h, w)`, against the same map flipped and shifted by chance.
 
-    Chance's maps are as smooth as the map, which single random pixels are not: only their place differs. What is taken away becomes the
-    picture's mean colour, which no relevance map here has used, so that the check is none of the map by itself.
+    `read`: pictures `(n, 3, h, w)` to scores `(n,)`. What is taken away becomes as in `other`, with an edge of `soft` shares of the side.
+    Chance's maps are as smooth as the map, which single random pixels are not: only their place differs.
     """
     generator = torch.Generator().manual_seed(seed)
     height, width = relevance.shape
@@ -117,13 +125,12 @@ def check(encoder: Encoder, pixels: Tensor, score: Score, relevance: Tensor, dra
         shifted = relevance.flip([axis for axis, drawn in ((0, flip), (1, turn)) if drawn < .5])
         # By a quarter to three quarters of the side: a smaller shift would mark nearly the same place.
         maps.append(shifted.roll((int((.25 + .5 * down) * height), int((.25 + .5 * right) * width)), (0, 1)))
-    mean = pixels.mean((-2, -1), keepdim=True).expand_as(pixels)
     scores = []
     for place in maps:
         order = place.flatten().argsort(descending=True).argsort().view(height, width) / (height * width)
         masks = torch.stack([(order < share).to(pixels.dtype) for share in SHARES])
-        scores.append(_score(encoder, _blend(pixels, mean, masks), score, layers))
-    table, whole = torch.stack(scores).double().cpu(), float(_score(encoder, pixels, score, layers)[0])
+        scores.append(read(_blend(pixels, other, blurred(masks, soft) if soft else masks)))
+    table, whole = torch.stack(scores).double().cpu(), float(read(pixels)[0])
     lost = (whole - table).mean(1)
     as_much = int((lost[1:] >= lost[0]).sum())
     return Check(whole, SHARES, tuple(table[0].tolist()), tuple(map(tuple, table[1:].tolist())), float(lost[0] - lost[1:].mean()),

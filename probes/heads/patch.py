@@ -43,6 +43,10 @@ class Network(nn.Module):
             self.out.bias[0] = -1.  # patches start out as nearly whole
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return self.judge(self.see(images))
+
+    def see(self, images: Tensor) -> Tensor:
+        """Images to what is seen of each patch, `(n, c, h / 8, w / 8)`, which `judge` reads."""
         height, width = (edge // EDGE * EDGE for edge in images.shape[-2:])
         x = ((images[..., :height, :width] - .5) * 4).contiguous(memory_format=torch.channels_last)
         x = torch.cat([x, 4 * (x - blurred(x))], 1)
@@ -54,7 +58,10 @@ class Network(nn.Module):
         energy = (F.avg_pool2d(fine.square(), 4) + 1e-4).log()
         x = self.entry(middle) + self.energy(energy) + self.alike(likeness(self.words(middle)))
         shared = x.mean((2, 3), keepdim=True)
-        x = F.gelu(x - shared + self.shared(shared))
+        return F.gelu(x - shared + self.shared(shared))
+
+    def judge(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What is seen of each patch to severity and logits, as `forward` gives them."""
         for layer in self.coarse:
             x = x + F.gelu(layer(x))
         out = self.out(x)
@@ -111,8 +118,8 @@ def _farther(asked: Tensor, keys: Tensor, rows: Tensor, columns: Tensor) -> Tens
 class Patch:
     """`network` and the `kinds` of damage it tells apart; frozen, differentiable.
 
-    `exponent` turns the pooled map into the score; `alarm` is the score above which an image counts as damaged; `side` is the edge in
-    pixels of the images that it learned from.
+    `exponent` and `toe` turn the pooled map into the score; a toe above 1 keeps slight readings near 0, for a codec leaves such, and it is
+    no damage. `alarm` is the score above which an image counts as damaged; `side` is the edge in pixels of the images that it learned from.
     """
 
     kind: ClassVar[str] = "patch"
@@ -120,6 +127,7 @@ class Patch:
     network: Network
     kinds: tuple[str, ...]
     exponent: float = 1.
+    toe: float = 1.
     temperature: float = 1.
     alarm: float = 1.
     side: int = 128
@@ -128,8 +136,9 @@ class Patch:
     def __post_init__(self):
         if self.network.out.out_channels != len(self.kinds) + 1:
             raise UserError("a head over patches needs a row of its last weights for each kind of damage, and one for the severity.")
-        if not 0 < self.temperature < float("inf") or not 0 < self.exponent < float("inf"):
-            raise UserError("a head over patches needs a temperature and an exponent above 0.")
+        if not 0 < self.temperature < float("inf") or not all(
+                0 < power < float("inf") for power in (self.exponent, self.toe)):
+            raise UserError("a head over patches needs a temperature, an exponent and a toe above 0.")
         self.network.requires_grad_(False).eval()
 
     def severity(self, images: Tensor) -> Tensor:
@@ -138,7 +147,7 @@ class Patch:
 
     def pooled(self, severity: Tensor) -> Tensor:
         """Severities `(n, h, w)` of patches to one score `(n,)` in [0, 1], on the scale of the severities that were measured."""
-        return 1 - (1 - pool(severity)) ** self.exponent
+        return 1 - (1 - pool(severity) ** self.toe) ** self.exponent
 
     def score(self, images: Tensor) -> Tensor:
         """Images to the severity `(n,)` of the damage: its measured change of pixels, 1 for a fifth of their range or more."""
@@ -167,7 +176,7 @@ def attended(severity: Tensor, logits: Tensor) -> Tensor:
 def save(stem: Path, head: Patch, table: dict) -> None:
     """Write `<stem>.safetensors`, in fp16, and the card `<stem>.json` with what else `table` says."""
     from json import dumps
-    said = {name: getattr(head, name) for name in ("kinds", "exponent", "temperature", "alarm", "side", "reliability")}
+    said = {name: getattr(head, name) for name in ("kinds", "exponent", "toe", "temperature", "alarm", "side", "reliability")}
     with replacing(stem.with_suffix(".safetensors")) as temporary, replacing(stem.with_suffix(".json")) as temporary_card:
         save_file({name: value.half().contiguous() for name, value in head.network.state_dict().items()}, temporary)
         temporary_card.write_text(dumps(table | {"head": head.kind} | said, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -178,7 +187,7 @@ def load(stem: Path, device: str | torch.device = "cpu") -> Patch:
     table = card.read(stem)
     try:
         kinds, side = tuple(map(str, table["kinds"])), int(table["side"])
-        numbers = {name: float(table[name]) for name in ("exponent", "temperature", "alarm")}
+        numbers = {name: float(table[name]) for name in ("exponent", "temperature", "alarm")} | {"toe": float(table.get("toe", 1))}
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"the card {stem}.json is damaged: it lacks or garbles {error}.") from None
     network = Network(len(kinds))
