@@ -215,7 +215,7 @@ def audit(source: Annotated[Path, typer.Argument(help="A folder, one picture, a 
     page, *_ = report.save(target)
     if not quiet:
         from rich.console import Console
-        Console().print(report.table())
+        (console := Console()).print(report.table(width=console.width))
     elif baseline and not report.summary["baseline"]:
         typer.secho(f"No picture of the baseline {baseline} is the counterpart of one: nothing was compared.", fg="yellow", err=True)
     typer.echo(target if quiet else f"To look at: {page}; beside it audit.csv, audit.parquet and audit.json")

@@ -10,6 +10,8 @@ CHUNK = "guide"
 USER_COMMENT, EXIF = 0x9286, 0x8769
 DEEP, LONG = 50, 2_000_000  # links that are followed, letters that are read
 TEXTS = ("text", "text_g", "text_l", "string", "positive", "conditioning")  # inputs of ComfyUI's nodes that lead to words
+WORDS = ("string", "text", "value", "prompt")  # how an input begins that may hold words itself
+MODELS = ("ckpt_name", "unet_name", "model_name")
 UNREADABLE = (OSError, ValueError, SyntaxError, RecursionError, KeyError, AttributeError, Image.DecompressionBombError)
 
 
@@ -75,24 +77,39 @@ def _comment(image: Image.Image) -> str:
 
 
 def _graph(text: str) -> dict:
-    """ComfyUI's executed graph: from the sampler's `positive` input along the links to a text."""
+    """ComfyUI's executed graph: from the sampler's `positive` input, or a guider's `conditioning`, along the links to a text."""
     nodes = json.loads(text)
-    samplers = [node["inputs"] for node in nodes.values() if "positive" in node.get("inputs", {})]
-    for inputs in samplers:
-        if words := _text(nodes, inputs["positive"]):
-            seed = next((inputs[key] for key in ("seed", "noise_seed") if type(inputs.get(key)) is int), None)
-            return {"tool": "comfyui", "subject": words} | ({"seed": seed} if seed is not None else {})
-    return {}
+    inputs = [node["inputs"] for node in nodes.values() if isinstance(node.get("inputs"), dict)]
+    guided = [node["inputs"] for node in nodes.values() if str(node.get("class_type", "")).endswith("Guider")]
+    asked = [held["positive"] for held in inputs if "positive" in held]
+    asked += [held["conditioning"] for held in guided if "conditioning" in held]
+    words = next(filter(None, (_text(nodes, link) for link in asked)), "")
+    if not words:
+        return {}
+    seeds = (_whole(nodes, held[key]) for held in inputs for key in ("seed", "noise_seed") if key in held)
+    seed = next((value for value in seeds if value is not None), None)
+    model = next((held[key] for held in inputs for key in MODELS if isinstance(held.get(key), str)), "")
+    found = {"tool": "comfyui", "subject": words} | ({"seed": seed} if seed is not None else {})
+    return found | ({"model": re.split(r"[\\/]", model)[-1].removesuffix(".safetensors").removesuffix(".ckpt")} if model else {})
+
+
+def _whole(nodes: dict, link: object) -> int | None:
+    """A whole number, or the one that a link leads to."""
+    if isinstance(link, list) and link and str(link[0]) in nodes:
+        link = next((value for value in nodes[str(link[0])].get("inputs", {}).values() if type(value) is int), None)
+    return link if type(link) is int else None
 
 
 def _text(nodes: dict, link: object, depth: int = 0) -> str:
+    """The first words behind a link: by the inputs that usually lead to some, then by any other link or, past the first node, any text."""
     if isinstance(link, str):
         return link.strip()
-    if depth > DEEP or not isinstance(link, list) or str(link[0]) not in nodes:
+    if depth > DEEP or not isinstance(link, list) or not link or str(link[0]) not in nodes:
         return ""
     inputs = nodes[str(link[0])].get("inputs", {})
-    found = (_text(nodes, inputs[key], depth + 1) for key in TEXTS if key in inputs)
-    return next(filter(None, found), "")
+    usual = [inputs[key] for key in TEXTS if key in inputs]
+    others = [value for key, value in inputs.items() if key not in TEXTS and (isinstance(value, list) or key.startswith(WORDS))]
+    return next(filter(None, (_text(nodes, value, depth + 1) for value in usual or others)), "")
 
 
 def _workflow(text: str) -> dict:

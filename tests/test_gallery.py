@@ -178,7 +178,9 @@ def test_damage_is_placed_and_drawn():
     severity = np.zeros((9, 12))
     severity[:3, :3] = 0.5
     assert where(severity) == "upper left"
-    assert where(np.ones((9, 9))) == "everywhere"
+    assert where(np.ones((9, 9))) == where(np.zeros((9, 9))) == "everywhere"
+    assert where(0.6 + severity) == "everywhere"
+    assert where(0.3 + severity) == "upper left"  # a soft photograph with a defect
     severity[:] = 0
     severity[4, 6] = 1
     assert where(severity) == "centre"

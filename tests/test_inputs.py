@@ -220,3 +220,26 @@ def test_the_distance_of_a_set_to_a_reference_lies_at_its_floor_for_one_distribu
     assert abs(floor["kid"]) < 0.05
     assert far["kid"] > 0.2
     assert distance([], (0, 300), [(np.arange(300), real)]) == (None, None)
+
+
+def test_shards_by_braces_and_one_that_is_cut_off(tmp_path):
+    held = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(held, "PNG")
+    for shard in (8, 9, 10):
+        with tarfile.open(tmp_path / f"s-{shard:02d}.tar", "w") as tar:
+            for k in range(3):
+                member = tarfile.TarInfo(f"{k}.png")
+                member.size = len(held.getvalue())
+                tar.addfile(member, io.BytesIO(held.getvalue()))
+    assert len(items(tmp_path / "s-{08..09}.tar")[0]) == 6
+    whole = (tmp_path / "s-09.tar").read_bytes()
+    (tmp_path / "s-09.tar").write_bytes(whole[: 2 * len(held.getvalue())])
+    found = items(tmp_path / "s-{08..10}.tar")[0]
+    assert sum(not item.trouble for item in found) in (7, 8)
+    with pytest.raises(UserError, match="cannot be read as a tar of pictures"):
+        next(item for item in found if item.trouble).read()
+    found = items(tmp_path / "s-{10..11}.tar")[0]
+    assert (len(found), found[-1].name) == (4, str(tmp_path / "s-11.tar"))
+    (tmp_path / "s-11.tar").write_bytes(b"")
+    with pytest.raises(UserError, match=r"s-11\.tar"):
+        items(tmp_path / "s-11.tar")

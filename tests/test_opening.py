@@ -148,3 +148,19 @@ def test_a_png_with_a_flipped_byte_is_no_picture():
     found = opened(bytes(data), "flipped.png")
     assert found.pixels is None
     assert found.error
+
+
+def test_comfyui_by_guiders_links_and_models():
+    nodes = {
+        "10": {"class_type": "SamplerCustomAdvanced", "inputs": {"noise": ["11", 0], "guider": ["12", 0]}},
+        "11": {"class_type": "RandomNoise", "inputs": {"noise_seed": ["16", 0]}},
+        "12": {"class_type": "BasicGuider", "inputs": {"conditioning": ["13", 0], "model": ["14", 0]}},
+        "13": {"class_type": "FluxGuidance", "inputs": {"conditioning": ["15", 0], "guidance": 3.5}},
+        "14": {"class_type": "UNETLoader", "inputs": {"unet_name": "flux\\flux1-dev.safetensors"}},
+        "15": {"class_type": "CLIPTextEncode", "inputs": {"text": ["17", 0]}},
+        "16": {"class_type": "PrimitiveInt", "inputs": {"value": 99}},
+        "17": {"class_type": "StringConcatenate", "inputs": {"string_a": "a castle", "delimiter": ", "}},
+    }
+    assert said(chunks(prompt=json.dumps(nodes))) == {"tool": "comfyui", "subject": "a castle", "seed": 99, "model": "flux1-dev"}
+    nodes["17"]["inputs"] = {"other": ["17", 0]}  # a ring
+    assert said(chunks(prompt=json.dumps(nodes))) == {}

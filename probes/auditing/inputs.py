@@ -41,8 +41,8 @@ def items(images: Tensor | str | Path | Sequence[str | Path | Tensor]) -> tuple[
         return _folder(path)
     if path.suffix in TABLES and path.is_file():
         return _table(path), []
-    if path.suffix == ".tar" and (shards := [path] if path.is_file() else sorted(path.parent.glob(path.name))):
-        return [item for shard in shards for item in tars.members(shard)], []
+    if path.suffix == ".tar" and (shards := tars.shards(path)):
+        return [item for shard in shards for item in tars.members(shard, alone=len(shards) == 1)], []
     if path.name.lower().endswith((".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")):
         raise UserError(f"{path} is compressed, so that no picture in it can be reached directly; unpack it to a .tar.")
     return [_item(file) for file in image.files(path, UNREAD)], []
@@ -65,7 +65,7 @@ def _suffix(name: str) -> str:
 
 
 def _entry(path: Path) -> list[Item]:
-    return tars.members(path) if path.suffix == ".tar" else [_item(str(path))]
+    return tars.members(path, alone=False) if path.suffix == ".tar" else [_item(str(path))]
 
 
 def _folder(folder: Path) -> tuple[list[Item], list[Lineage]]:
@@ -73,7 +73,7 @@ def _folder(folder: Path) -> tuple[list[Item], list[Lineage]]:
     steered = _steered(record) if record.is_file() else []
     shards = [] if record.is_file() else sorted(folder.glob("*.tar"))
     if shards and not any(file.suffix.lower() in image.SUFFIXES for file in folder.iterdir()):
-        return [item for shard in shards for item in tars.members(shard)], steered
+        return [item for shard in shards for item in tars.members(shard, alone=len(shards) == 1)], steered
     files = _pictures(folder) if record.is_file() else [_item(file) for file in image.files(folder, UNREAD)]
     table = next((folder / f"metadata{suffix}" for suffix in TABLES if (folder / f"metadata{suffix}").is_file()), None)
     if table is None:
@@ -108,6 +108,8 @@ def _steered(path: Path) -> list[Lineage]:
 def _table(path: Path) -> list[Item]:
     try:
         frame = pd.read_parquet(path) if path.suffix == ".parquet" else _csv(path)
+    except UnicodeDecodeError:
+        raise UserError(f"{path} cannot be read as a table, for its text is not UTF-8; save it so.") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read as a table: {str(error).splitlines()[0].rstrip('.')}.") from None
     names = {str(name).strip().lower(): name for name in frame.columns}
@@ -136,7 +138,7 @@ def _csv(path: Path) -> pd.DataFrame:
 def _row(table: Path, number: int, said: dict[str, str], ratings: dict) -> Item:
     file = said.pop("file").strip()
     if not file:
-        return Item(printable(f"{table}, row {number}"), "", *told(said, ratings))
+        return Item(printable(f"{table}, row {number}"), "", *told(said, ratings), trouble="the table names no file in this row")
     return _item(os.path.normpath(table.parent / file), *told(said, ratings))
 
 

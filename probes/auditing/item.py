@@ -38,7 +38,7 @@ class Item:
 
     `source`: a file, a tensor (3, h, w), or a tar with `offset` and `size` of the member; files by their path as text, which for a
     million is a third of the memory of a million Path objects. `intention` is None where nothing was said.
-    `cells` has group, seed, variant, ratings (`rating`, `rating_*`, `human_*`) and notes.
+    `trouble`: why there is nothing to read. `cells` has group, seed, variant, ratings (`rating`, `rating_*`, `human_*`) and notes.
     """
 
     name: str
@@ -47,11 +47,12 @@ class Item:
     cells: Mapping = field(default_factory=_nothing)
     offset: int = 0
     size: int = -1
+    trouble: str = ""
 
     def read(self) -> bytes:
         """The file's bytes; UserError where there is none."""
-        if not self.source:
-            raise UserError("the table names no file in this row")
+        if self.trouble:
+            raise UserError(self.trouble)
         try:
             if not stat.S_ISREG(os.stat(self.source).st_mode):
                 raise UserError("it is a folder, a pipe or a device, not a file")

@@ -23,6 +23,8 @@ Pictures = Callable[[Sequence[int]], Iterable[tuple[bytes, bytes]]]
 ENDS = 5  # best and worst pictures that a terminal names
 UNREAD = 10  # files that a terminal names
 CHUNK = 10_000  # rows that are written at a time
+SPARED = ("seed", "year", "content", "off by", "P")  # columns that a narrow terminal goes without; of two of a name the verdict's
+Column = tuple[str, bool, list[str]]
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
@@ -108,12 +110,15 @@ class Report:
         found = plain({"summary": self.summary, "rows": self.rows.to_dict("records")})
         write_text(path, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
 
-    def table(self, limit: int = 40) -> Group:
-        """The rows for a terminal, at most `limit`, columns that are empty throughout left out; below it what they come to."""
+    def table(self, limit: int = 40, width: int = 0) -> Group:
+        """The rows for a terminal, at most `limit`, columns that are empty throughout left out; below it what they come to.
+
+        `width`: characters of a line, 0 for any number: of a table that is wider the least telling columns are left out.
+        """
         shown = self.rows.head(limit)
         read = shown[shown["error"] == ""].to_dict("records")
         table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-        columns = [(title, text, cells) for title, text, cells in _cells(read) if any(cells)]
+        columns = _fitting([column for column in _cells(read) if any(column[2])], width)
         for title, text, _ in columns:
             table.add_column(title, justify="left" if text else "right", overflow="fold", no_wrap=not text)
         for row in zip(*(cells for _, _, cells in columns), strict=True):
@@ -144,7 +149,7 @@ def versions() -> dict[str, str]:
     return {found.name: found.version for name in names for found in distributions(name=name)}
 
 
-def _cells(rows: list[dict]) -> list[tuple[str, bool, list[str]]]:
+def _cells(rows: list[dict]) -> list[Column]:
     """Columns for a terminal: title, whether it is text that may wrap, cells."""
     folder = commonpath([str(Path(row["image"]).parent) for row in rows]) if rows else ""
     return [
@@ -161,6 +166,18 @@ def _cells(rows: list[dict]) -> list[tuple[str, bool, list[str]]]:
         ("year", False, [_number(row["verdict_year"], ".0f") for row in rows]),
         ("kept", False, [{True: "yes", False: "no"}[bool(row["kept"])] if _known(row["kept"]) else "" for row in rows]),
     ]
+
+
+def _fitting(columns: list[Column], width: int) -> list[Column]:
+    """Those that fit a line, without as many of SPARED as have to go, the first of them first."""
+    def wide(column: Column) -> int:
+        return max(map(len, (column[0], *column[2]))) + 1
+
+    for title in SPARED if width else ():
+        if sum(map(wide, columns)) > width:
+            last = max((k for k, column in enumerate(columns) if column[0] == title), default=len(columns))
+            columns = columns[:last] + columns[last + 1 :]
+    return columns
 
 
 def _unread(row: dict) -> str:
