@@ -23,7 +23,7 @@ from probes.auditing.ledger import Ledger
 from probes.auditing.reading import Picture, Reading
 from probes.auditing.reference import distance
 from probes.auditing.report import Report
-from probes.auditing.summary import summarise
+from probes.auditing.summary import summarise, told_apart
 from probes.errors import UserError
 from probes.lineage import Lineage
 from probes.paths import printable
@@ -108,7 +108,7 @@ def audit(
     eyes = verdict.name if verdict else reader.name
     summary = summarise(rows, reader, verdict, ledger.trust(keys), reading.unasked(), steered=reader.lineage in steerers,
                         damage=reading.artifacts is not None, baseline=len(before), left_out=inputs.left_out(images, found),
-                        diversity=likeness.diversity(rows["style_target"], ledger.features(keys)),
+                        diversity=likeness.diversity(told_apart(rows), ledger.features(keys)),
                         reference=_beside(rows, keys, real, ledger, eyes) if beside else None)  # fmt: skip
     sources = {"images": images, "baseline": baseline, "reference": reference}
     summary["data"] = {name: source if source is None else _named(source) for name, source in sources.items()}

@@ -207,8 +207,8 @@ def test_diversity_is_the_mean_distance_of_all_pairs():
     unit = features / np.linalg.norm(features, axis=1, keepdims=True)
     pairs = (1 - unit @ unit.T)[np.triu_indices(7, 1)]
     parts = [(np.arange(4), features[:4]), (np.arange(4, 7), features[4:])]
-    found = likeness.diversity(pd.Series(["x"] * 7), parts)
-    assert found["x"]["mean_distance"] == pytest.approx(pairs.mean(), abs=1e-5)
+    found = likeness.diversity(pd.DataFrame({"style_target": ["x"] * 7}), parts)["style_target"]
+    assert found["x"] == pytest.approx(pairs.mean(), abs=1e-5)
 
 
 def test_the_distance_of_a_set_to_a_reference_lies_at_its_floor_for_one_distribution():

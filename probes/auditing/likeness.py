@@ -67,20 +67,23 @@ def mark_reference(rows: pd.DataFrame, reference: pd.DataFrame) -> None:
         rows.loc[at[start + close], "reference_bits"] = least[close].tolist()
 
 
-def diversity(targets: pd.Series, features: Iterable[tuple[np.ndarray, np.ndarray]]) -> dict[str, dict]:
-    """Of each intended style the mean of 1 - cosine over all pairs of pictures, from the sum of the unit vectors alone:
-    |sum f|^2 = n + 2 sum of the cosines."""
-    sums: dict[str, tuple[np.ndarray, int]] = {}
-    codes, names = pd.factorize(targets)
+def diversity(labels: pd.DataFrame, features: Iterable[tuple[np.ndarray, np.ndarray]]) -> dict[str, dict[str, float | None]]:
+    """By column of `labels` and value the mean of 1 - cosine over all pairs of its pictures, None of one alone.
+
+    In one pass, from the sum of the unit vectors alone: |sum f|^2 = n + 2 sum of the cosines.
+    """
+    known = {name: pd.factorize(labels[name]) for name in labels}
+    sums: dict[str, dict[int, tuple[np.ndarray, int]]] = {name: {} for name in labels}
     for at, some in features:
         unit = some.astype(np.float64)
         unit /= np.linalg.norm(unit, axis=1, keepdims=True).clip(1e-12)
-        for code in np.unique(codes[at]):
-            mine = unit[codes[at] == code]
-            total, count = sums.get(names[code], (0.0, 0))
-            sums[names[code]] = total + mine.sum(0), count + len(mine)
-    return {target: {"pictures": count, "mean_distance": float(1 - (total @ total - count) / (count * (count - 1))) if count > 1 else None}
-            for target, (total, count) in sums.items()}  # fmt: skip
+        for name, (codes, _) in known.items():
+            for code in np.unique(codes[at]):
+                mine = unit[codes[at] == code]
+                total, count = sums[name].get(code, (0.0, 0))
+                sums[name][code] = total + mine.sum(0), count + len(mine)
+    return {name: {str(known[name][1][code]): float(1 - (total @ total - count) / (count * (count - 1))) if count > 1 else None
+                   for code, (total, count) in found.items()} for name, found in sums.items()}  # fmt: skip
 
 
 def _hashes(fingerprints: pd.Series) -> np.ndarray:

@@ -28,24 +28,24 @@ def summarise(rows: pd.DataFrame, encoder: Encoder, judge: Judge | None, reliabi
     """
     read = rows[rows["error"] == ""]
     targets = [target for target in read["style_target"].unique() if target]
-    both = read[read["verdict_style"] != ""]
+    varied = diversity or {}
     found = {
         "images": len(rows),
         "read": len(read),
         "encoder": {"source": encoder.source, "weights": encoder.fingerprint, "steered": steered},
         "judge": {"name": judge.name, "weights": judge.lineage.weights, "reliability": _trusted(judge)} if judge else None,
-        "styles": {target: _style(target, read[read["style_target"] == target], judge)
-                   | {"diversity": (diversity or {}).get(target, {}).get("mean_distance")} for target in targets},
-        "groups": {name: _groups(read, name) for name in GROUPS},
+        "styles": {target: _style(target, some := read[read["style_target"] == target], judge) | _of_group(some, damage)
+                   | {"diversity": varied.get("style_target", {}).get(target)} for target in targets},
+        "groups": {name: _groups(read, name, damage, varied.get(name, {})) for name in GROUPS},
         "groups_in_all": {name: int(read.loc[read[name] != "", name].nunique()) for name in GROUPS},
         "confusion": _confusion(read),
-        "guide_and_verdict_kappa": agreed(both["style_top"].tolist(), both["verdict_style"].tolist()),
+        "guide_and_verdict_kappa": _kappa(read),
         "mean_year_error": mean(read, "year_error"),
         "mean_content": mean(read, "content"),
         "artifacts": _artifacts(read) if damage and read["artifacts"].notna().any() else None,
         "artifacts_head": damage,
         "preference": _preference(read),
-        "diversity": diversity or {},
+        "diversity": varied,
         "duplicates": int((read["duplicate_of"] != "").sum()),
         "out_of_domain": int(read["out_of_domain"].fillna(False).sum()),
         "reference": reference,
@@ -123,15 +123,38 @@ def _style(target: str, rows: pd.DataFrame, judge: Judge | None) -> dict:
     }
 
 
-def _groups(rows: pd.DataFrame, column: str) -> dict[str, dict]:
+def told_apart(rows: pd.DataFrame) -> pd.DataFrame:
+    """What pictures are summed up by: the intended style and GROUPS, the 200 most frequent values of each, others empty."""
+    found = {}
+    for name in ("style_target", *GROUPS):
+        most = rows.loc[rows[name] != "", name].value_counts().head(MOST).index
+        found[name] = rows[name].where(rows[name].isin(most), "")
+    return pd.DataFrame(found)
+
+
+def _groups(rows: pd.DataFrame, column: str, damage: bool, diversity: dict[str, float | None]) -> dict[str, dict]:
     """By the values of a column, where it tells some apart; of more than 200 by the most frequent."""
     values = rows.loc[rows[column] != "", column]
     most = values.value_counts(sort=True).head(MOST).index
     if len(most) < 2:
         return {}
     values = values[values.isin(most)]
-    return {str(value): {**_kept(some := rows.loc[at]), **{f"mean_{name}": mean(some, name) for name in MEANS},
-                         "transfer": _transfer(some)} for value, at in values.groupby(values, sort=False).groups.items()}  # fmt: skip
+    return {str(value): {**_kept(some := rows.loc[at]), **{f"mean_{name}": mean(some, name) for name in MEANS}, **_of_group(some, damage),
+                         "diversity": diversity.get(str(value))}
+            for value, at in values.groupby(values, sort=False).groups.items()}  # fmt: skip
+
+
+def _of_group(rows: pd.DataFrame, damage: bool) -> dict:
+    """The share of damaged pictures, as the mean over prompts; agreement of guide and verdict; transfer; signs of reward hacking."""
+    seen = rows[rows["artifacts"].notna()]
+    damaged = (seen["artifact_kind"] != "").groupby(seen["prompt"], sort=False).mean().mean() if damage and len(seen) else None
+    return {"damaged_rate": damaged, "kappa": _kappa(rows), "transfer": _transfer(rows), "flags": flags.counted(rows)}
+
+
+def _kappa(rows: pd.DataFrame) -> float | None:
+    """Cohen's, of the styles that guide and verdict see first."""
+    both = rows[rows["verdict_style"] != ""]
+    return agreed(both["style_top"].tolist(), both["verdict_style"].tolist())
 
 
 def _confusion(rows: pd.DataFrame) -> dict[str, dict[str, int]]:
