@@ -1,10 +1,13 @@
 """How far two images are apart, each measure under its own name: MS-SSIM, the verdict's features, LPIPS where it can be had."""
 
 import hashlib
+import os
+import warnings
 from collections.abc import Callable
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from torch import Tensor
@@ -15,6 +18,7 @@ from probes.errors import UserError
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # from fine to coarse
 WINDOW, SPREAD = 11, 1.5
 C1, C2 = 0.01**2, 0.03**2
+VARIABLE = "GUIDE_LPIPS_TRUNK"
 
 
 def scales(height: int, width: int) -> int:
@@ -73,26 +77,46 @@ def lpips_missing() -> str:
     """Why LPIPS cannot be had here, or "" where its package and its real trunk weights are on disk. Downloads nothing."""
     if find_spec("lpips") is None or find_spec("torchvision") is None:
         return "the package lpips is not installed"
-    trunk = _trunk()
+    trunk, wanted = _trunk(), _published().rsplit("-", 1)[-1].removesuffix(".pth")
     if not trunk.is_file():
-        return f"the trunk weights {trunk.name} are not in torch's cache of checkpoints"
-    wanted = trunk.stem.rsplit("-", 1)[-1]
+        return f"there are no trunk weights at {trunk}; put torchvision's {_published()} there, or name it by {VARIABLE}"
     found = hashlib.sha256(trunk.read_bytes()).hexdigest()
-    return "" if found.startswith(wanted) else f"the trunk weights {trunk.name} are damaged (checksum {found[:8]}, not {wanted})"
+    return "" if found.startswith(wanted) else f"the trunk weights {trunk} are damaged or others (checksum {found[:8]}, not {wanted})"
 
 
 @lru_cache(maxsize=2)
 def lpips(device: str = "cpu") -> Callable[[Tensor, Tensor], Tensor]:
     """LPIPS (arXiv:1801.03924, AlexNet, v0.1): images (n, 3, h, w) in [0, 1], two of them -> (n,). UserError where it is missing."""
     if reason := lpips_missing():
-        raise UserError(f"LPIPS cannot be had: {reason}; install lpips and its trunk, or use MS-SSIM.")
-    from lpips import LPIPS
-
-    network = LPIPS(net="alex", verbose=False).to(device).eval().requires_grad_(False)
+        raise UserError(f"LPIPS cannot be had: {reason}; or use MS-SSIM.")
+    network = _on_trunk(_trunk()).to(device).eval().requires_grad_(False)
     return lambda a, b: network(a.to(device), b.to(device), normalize=True).flatten()
 
 
-def _trunk() -> Path:
+def _on_trunk(path: Path) -> torch.nn.Module:
+    """The package's network with the trunk in that file, which holds a state of torchvision's AlexNet; nothing is asked of a hub."""
+    from lpips import LPIPS
+
+    with warnings.catch_warnings(action="ignore"):  # the package asks torchvision in a way that is deprecated
+        network = LPIPS(net="alex", pnet_rand=True, verbose=False)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        # The package cuts the layers of AlexNet's features into five slices and keeps their numbers.
+        own = {f"{part}.{name}": f"features.{name}" for part, cut in network.net.named_children() for name in cut.state_dict()}
+        network.net.load_state_dict({name: state[layer] for name, layer in own.items()})
+    except (OSError, RuntimeError, KeyError, TypeError, UnpicklingError, EOFError) as error:
+        raise UserError(f"The trunk weights {path} are not a state of torchvision's AlexNet ({type(error).__name__}).") from error
+    return network
+
+
+def _published() -> str:
+    """The name of the trunk's file at torchvision, which ends in the first of its SHA-256."""
     from torchvision.models import AlexNet_Weights
 
-    return Path(torch.hub.get_dir()) / "checkpoints" / AlexNet_Weights.IMAGENET1K_V1.url.rsplit("/", 1)[-1]
+    return AlexNet_Weights.IMAGENET1K_V1.url.rsplit("/", 1)[-1]
+
+
+def _trunk() -> Path:
+    """Where the trunk is looked for: the file or folder that VARIABLE names, else torch's cache of checkpoints."""
+    named = Path(os.environ.get(VARIABLE) or Path(torch.hub.get_dir()) / "checkpoints")
+    return named / _published() if named.is_dir() or not named.suffix else named

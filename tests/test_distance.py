@@ -1,5 +1,7 @@
 """Distances against closed forms; LPIPS only with its real trunk."""
 
+import hashlib
+
 import pytest
 import torch
 
@@ -87,3 +89,47 @@ def test_lpips_never_uses_a_random_trunk(tmp_path, monkeypatch):
     distance.lpips.cache_clear()
     with pytest.raises(UserError, match="LPIPS cannot be had"):
         distance.lpips()
+
+
+def test_the_trunk_is_read_from_a_file_as_the_hub_has_it_and_makes_lpips(tmp_path, monkeypatch, recwarn):
+    """Random weights in the hub's format stand for the published ones, whose checksum alone is swapped; LPIPS by its formula, beside it."""
+    pytest.importorskip("lpips", reason="an optional package: pip install lpips")
+    from lpips import LPIPS
+    from torchvision.models import alexnet
+
+    trunk = alexnet(weights=None).eval()
+    path = tmp_path / "trunk.pth"
+    torch.save(trunk.state_dict(), path)
+    checksum = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+    path = path.rename(tmp_path / f"alexnet-owt-{checksum}.pth")
+    monkeypatch.setenv(distance.VARIABLE, str(path))
+    assert f"checksum {checksum}" in distance.lpips_missing()  # a random trunk is none, whatever it calls itself
+    monkeypatch.setattr(distance, "_published", lambda: path.name)
+    for named in (path, tmp_path):
+        monkeypatch.setenv(distance.VARIABLE, str(named))
+        assert distance.lpips_missing() == ""
+    distance.lpips.cache_clear()
+    a = paintings(2, 64).float()
+    b = a.flip(-1).requires_grad_()
+    measure = distance.lpips()
+    found = measure(a, b)
+    distance.lpips.cache_clear()
+    assert recwarn.list == []
+    heads, expected = LPIPS(net="alex", pnet_rand=True, verbose=False), torch.zeros(2)
+    mean, deviation = (torch.tensor(values).view(3, 1, 1) for values in ((-.030, -.088, -.188), (.458, .448, .450)))
+    maps = [[(2 * one - 1 - mean) / deviation] for one in (a, b.detach())]
+    for number, layer in enumerate(trunk.features):
+        for some in maps:
+            some.append(layer(some[-1]))
+        if number in (1, 4, 7, 9, 11):
+            x, y = (some[-1] / some[-1].norm(dim=1, keepdim=True).clamp_min(1e-10) for some in maps)
+            weights = heads.lins[(1, 4, 7, 9, 11).index(number)].model[-1].weight
+            expected = expected + ((x - y).square() * weights.view(1, -1, 1, 1)).sum(1).mean((1, 2)).detach()
+    torch.testing.assert_close(found.detach(), expected, rtol=1e-4, atol=1e-7)
+    assert torch.equal(measure(a, a), torch.zeros(2))
+    (gradient,) = torch.autograd.grad(found.sum(), b)
+    assert gradient.isfinite().all()
+    assert gradient.abs().sum() > 0
+    torch.save({"features.0.weight": torch.zeros(1)}, path)
+    with pytest.raises(UserError, match="not a state"):
+        distance._on_trunk(path)
