@@ -6,7 +6,7 @@ from PIL import Image
 from guide.loops.pixels import Aim, Pace, paint, sizes, zoomed
 from guide.transfer import brushwork, colour, content, statistics
 from guide.transfer.canvas import Canvas, noise
-from guide.transfer.pixels import composed
+from guide.transfer.pixels import composed, held
 from guide.transfer.target import of_references, of_styles
 from probes import image
 from probes.constraints import Constraint
@@ -108,8 +108,11 @@ def test_paintings_stand_for_every_style_that_was_learned(embedded_encoder, phot
     found = brushwork.paintings(embedded_encoder, style)
     assert len(found) > 1
     near = brushwork.nearest(found, colour.palette(photo))
-    assert near is not brushwork.nearest(found, colour.palette(photo), 1)
-    assert near is brushwork.nearest(found, colour.palette(photo), len(found))
+    assert set(map(id, near)) == set(map(id, found))
+    first, second, again = (of_styles(embedded_encoder, ((style, 1.),), photo, rank).palette.mean for rank in (0, 1, len(found)))
+    assert torch.equal(first, near[0].palette.mean)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, second)
 
 
 def test_descent_nears_the_brushwork_and_keeps_what_is_to_be_kept(embedded_encoder, photo):
@@ -155,6 +158,26 @@ def test_looks_at_the_whole_are_the_picture_and_sizes_double(photo):
     torch.testing.assert_close(zoomed(photo, (96, 96), 1., .3, .3), photo, atol=1e-5, rtol=0)
     assert sizes(512, 768, 112) == [(128, 192), (256, 384), (512, 768)]
     assert sizes(100, 60, 112) == [(100, 60)]
+
+
+def test_a_bound_is_a_promise_and_a_picture_within_it_stays_as_it_is(embedded_encoder, photo):
+    far = (photo + .2 * torch.randn(photo.shape, generator=torch.Generator().manual_seed(0))).clamp(0, 1)
+    measure = content.distances(embedded_encoder, photo, ("ms-ssim",))["ms-ssim"]
+    loose, tight = ({"ms-ssim": Constraint(measure, share * float(measure(far)), "at most")} for share in (1.1, .5))
+    assert held(far, photo, loose)[0] is far
+    nearer, share = held(far, photo, tight)
+    assert 0 < share < 1
+    assert float(measure((255 * nearer).round() / 255)) <= tight["ms-ssim"].bound
+    assert float(measure(nearer)) > .9 * tight["ms-ssim"].bound
+
+
+def test_palettes_are_apart_by_mean_and_covariance(photo, other):
+    one, another = colour.palette(photo), colour.palette(other)
+    assert float(one.distance(one)) == 0
+    assert float(one.distance(another)) == pytest.approx(float(another.distance(one)))
+    grey = colour.Palette(one.mean + colour.SPREAD, one.covariance)
+    assert float(one.distance(grey)) == pytest.approx(1)
+    assert float(one.toward(another, .5).distance(another)) == pytest.approx(.25 * float(one.distance(another)), rel=1e-4)
 
 
 @pytest.mark.parametrize("typed", ["structure", "structure<=3", "beauty<=.1", "structure<=.1,structure<=.2"])

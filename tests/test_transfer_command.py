@@ -67,6 +67,18 @@ def test_outside_of_the_mask_every_pixel_stays(folder, tmp_path):
         assert before.convert("RGB").tobytes() != after.tobytes()
 
 
+def test_a_region_painted_on_a_transparent_layer_of_another_size_is_where_it_is_painted(folder, tmp_path):
+    layer = Image.new("RGBA", (48, 40), (255, 255, 255, 0))
+    layer.paste((255, 255, 255, 255), (24, 0, 48, 40))
+    layer.save(tmp_path / "layer.png")
+    done = run(folder / "astronaut.png", "--style", "cubism", "--region", tmp_path / "layer.png", "--steps", "2", "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    assert "stretched to 96 x 80" in " ".join(done.output.split())
+    with Image.open(folder / "astronaut.png") as before, Image.open(tmp_path / "out" / "seed-0000-astronaut.png") as after:
+        assert before.convert("RGB").crop((0, 0, 46, 80)).tobytes() == after.crop((0, 0, 46, 80)).tobytes()
+        assert before.convert("RGB").crop((50, 0, 96, 80)).tobytes() != after.crop((50, 0, 96, 80)).tobytes()
+
+
 def test_strength_zero_is_the_photograph(folder, tmp_path):
     assert run(folder / "coffee.png", "--style", "baroque", "--strength", "0", "--out", tmp_path).exit_code == 0
     with Image.open(folder / "coffee.png") as before, Image.open(tmp_path / "seed-0000-coffee.png") as after:
@@ -80,6 +92,7 @@ def test_strength_zero_is_the_photograph(folder, tmp_path):
     (("coffee.png", "--style", "barok"), "baroque"),
     (("coffee.png", "--style", "baroque", "--keep", "beauty<=1"), "distance"),
     (("coffee.png", "--style", "baroque", "--reference", "none.png"), "no reference picture"),
+    (("coffee.png", "--reference", "coffee.png:nan"), "weight 'nan'"),
     (("coffee.png", "--style", "baroque", "--engine", "oil"), "pixels and diffusion"),
     (("coffee.png", "--style", "baroque", "--strength", "3"), "strength"),
     (("coffee.png", "--style", "baroque", "--size", "20"), "size|side"),

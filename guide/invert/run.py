@@ -21,6 +21,7 @@ from guide.transfer.run import named
 from probes import image, overview
 from probes.audit import audit
 from probes.auditing.report import Report
+from probes.encoders import Encoder
 from probes.errors import UserError
 from probes.heads import card
 
@@ -126,7 +127,8 @@ def _climbed(request: Request, context: Context, on_progress: Progress, notice: 
     sheet.save(request.out / "sheet.png", f"Inversion: {wish.said}", [sheet.Block("", (sheet.Row(wish.name, cells, request.encoder),))],
                request.command or record.typed())
     lines = (f"{wish.said}: {sum(scores[0]) / len(scores[0]):.2f} in noise -> {sum(scores[1]) / len(scores[1]):.2f} {wish.unit} (mean of "
-             f"{len(paths)}).", f"Reliability: {wish.reliability}.")
+             f"{len(paths)}).", f"Reliability: {wish.reliability}.",
+             *_sensitivity(request, encoder, request.probe or ("style" if request.brief.styles else "")))
     return Result(request.out, request.out / "sheet.png", frame, lines)
 
 
@@ -158,11 +160,15 @@ def _flipped(request: Request, context: Context, on_progress: Progress, notice: 
     (request.out / "report.json").write_text(json.dumps({"rows": record.plain(rows)}, indent=1))
     sheet.save(request.out / "sheet.png", f"The smallest change that flips the {probe} reading", [sheet.Block("", tuple(blocks))],
                request.command or record.typed(), side=224)
-    lines = [_sentence(row) for row in rows]
-    stem = None if request.head_files else card.shipped(probe, encoder)
-    if sensitivity := (card.read(stem).get("sensitivity") if stem else None):
-        lines.append(f"For comparison: {sensitivity['sentence']}")
+    lines = [*map(_sentence, rows), *_sensitivity(request, encoder, probe)]
     return Result(request.out, request.out / "sheet.png", frame, tuple(lines))
+
+
+def _sensitivity(request: Request, encoder: Encoder, probe: str) -> list[str]:
+    """What the card of the head that was asked says of the smallest changes that flip it, where they were measured."""
+    stem = card.shipped(probe, encoder) if probe and not request.head_files else None
+    found = card.read(stem).get("sensitivity") if stem else None
+    return [f"For comparison: {found['sentence']}"] if found else []
 
 
 def _sentence(row: dict) -> str:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from guide.transfer import statistics
+from guide.transfer import colour, statistics
 from guide.transfer.canvas import Canvas
 from guide.transfer.target import Target, shrunk
 from probes.constraints import Constraint
@@ -27,14 +27,16 @@ class Aim:
     """What is descended. `target` and the constraints' distances belong to one photograph; `objective(images, generators)` has `.loss`.
 
     `compose(images, short)`: what is seen and saved of the canvas's pictures, a mask or the photograph's colours laid over them.
-    `weight`: of the objective's loss beside the brushwork's; `variation`: of the mean difference of neighbouring pixels.
+    `weight`: of the objective's loss beside the brushwork's; `colours`: of the distance to the target's palette, without which descent
+    drifts from the colours that it started with; `variation`: of the mean difference of neighbouring pixels.
     """
 
     encoder: Encoder
     target: Target | None = None
     strength: float = 1.
     objective: Callable | None = None
-    weight: float = .02
+    weight: float = .04
+    colours: float = 1.
     constraints: Mapping[str, Constraint] = field(default_factory=dict)
     variation: float = .1
     compose: Callable[[Tensor], Tensor] = lambda images: images
@@ -97,9 +99,12 @@ class _Seen:
     """The losses at one size of the canvas, whose targets are read once."""
 
     def __init__(self, aim: Aim, photo: Tensor, size: tuple[int, int]):
-        self.aim, self.weights, self.looks = aim, {}, []
+        self.aim, self.weights, self.looks, self.palette = aim, {}, [], None
+        self.mask = None if aim.mask is None else _resized(aim.mask, size)
         if aim.target is None:
             return
+        if aim.colours:
+            self.palette = colour.palette(photo, self.mask).toward(aim.target.palette, min(aim.strength, 1.))
         self.weights = statistics.stages(aim.encoder)
         native = convolutional(aim.encoder.clip.visual)
         shorts = [min(size) // 2 ** k for k in range(LOOKS)]
@@ -120,6 +125,9 @@ class _Seen:
         if self.looks:
             brush = sum(self._brushwork(picture, generator, *look) for look in self.looks) / len(self.looks)
             loss, row["brushwork"] = loss + brush, float(brush.detach())
+        if self.palette is not None:
+            apart = colour.palette(picture, self.mask).distance(self.palette)
+            loss, row["colours"] = loss + aim.colours * apart, float(apart.detach())
         if aim.objective is not None:
             values = aim.objective(picture, [generator])
             loss = loss + aim.weight * values.loss.sum()

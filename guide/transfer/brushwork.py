@@ -36,19 +36,14 @@ def paintings(encoder: Encoder, style: str) -> list[Painting]:
     return list(_all(stem, encoder.device).get(style, ())) if stem else []
 
 
-def nearest(candidates: list[Painting], colours: Palette, rank: int = 0) -> Painting:
-    """The painting whose palette is nearest to a picture's, or the next ones by `rank`, in a circle.
-
-    Near by mean and by the deviation of brightness: a map between palettes that are alike keeps shadows and lights apart.
-    """
-    if not candidates:
-        raise UserError("nothing stands for this style; give paintings of it by --reference.")
-
+def nearest(candidates: list[Painting], colours: Palette) -> list[Painting]:
+    """The paintings in order of how near their palettes are to a picture's, by mean and by the deviation of brightness: a map between
+    palettes that are alike keeps shadows and lights apart."""
     def apart(one: Painting) -> float:
         mean = (one.palette.mean - colours.mean).square().sum()
         deviation = one.palette.covariance.diagonal().clamp_min(0).sqrt() - colours.covariance.diagonal().clamp_min(0).sqrt()
         return float(mean + deviation.square().sum())
-    return sorted(candidates, key=apart)[rank % len(candidates)]
+    return sorted(candidates, key=apart)
 
 
 @lru_cache(maxsize=2)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+SPREAD = .2  # deviation of RGB values within a painting
 RIDGE = 1e-4  # of variance: a grey picture has no direction to stretch
 LUMA = (.299, .587, .114)  # ITU-R BT.601, as in probes/looks.py
 
@@ -18,6 +19,11 @@ class Palette:
     def toward(self, other: "Palette", share: float) -> "Palette":
         """Between the two: 0 is this one, 1 the other."""
         return Palette(self.mean + share * (other.mean - self.mean), self.covariance + share * (other.covariance - self.covariance))
+
+    def distance(self, other: "Palette") -> Tensor:
+        """Mean squared differences of means and covariances, in units of SPREAD and its square: 0 for equal ones, about 1 for strangers."""
+        mean, covariance = self.mean - other.mean, self.covariance - other.covariance
+        return (mean / SPREAD).square().mean() + (covariance / SPREAD ** 2).square().mean()
 
 
 def palette(picture: Tensor, mask: Tensor | None = None) -> Palette:

@@ -79,6 +79,9 @@ def parse_references(texts: Sequence[str]) -> tuple[tuple[str, float], ...]:
             path, weight = text, "1"
         if not 0 < float(weight) < float("inf"):
             raise UserError(f"The weight of reference {path!r} is {weight}; it has to be above 0; leave out what should not count.")
+        if text.count(":") and not typed(path).is_file() and typed(text.rpartition(":")[0]).is_file():
+            raise UserError(f"The weight {text.rpartition(':')[2]!r} of a reference is no number above 0; write it as "
+                            f"{text.rpartition(':')[0]}:2, or leave it out.")
         if not typed(path).is_file():
             raise UserError(f"There is no reference picture {path}; name a file.")
         found.append((str(typed(path)), float(weight)))

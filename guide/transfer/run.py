@@ -6,6 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import torch
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from guide import pipelines, png, record
@@ -110,8 +111,9 @@ def opened(path: str, request: Request, device: str) -> Opened:
         how = "enlarged" if share > 1 else "shrunk"
         notes.append(f"{how} from {width} x {height} to {size[1]} x {size[0]} pixels" + ("" if request.size else "; --size keeps more"))
     if min(pixels.shape[-2:]) < 32:
-        raise UserError(f"{path} is repainted at {pixels.shape[3]} x {pixels.shape[2]} pixels, too few to be read; 32 a side is the least.")
-    mask = _mask(request.region, tuple(pixels.shape[-2:])) if request.region else None
+        raise UserError(f"{path} is repainted at {pixels.shape[3]} x {pixels.shape[2]} pixels, too few to be read; 32 a side is the least: "
+                        f"--size {-(-32 * max(height, width) // min(height, width))} enlarges it.")
+    mask = _mask(request.region, tuple(pixels.shape[-2:]), notes) if request.region else None
     return Opened(path, pixels.to(device), sha256(Path(path).read_bytes()).hexdigest(), None if mask is None else mask.to(device),
                   tuple(notes))
 
@@ -121,10 +123,15 @@ def _made_for(request: Request) -> int:
     return (pipelines.find(request.model).size or SIDE) if request.engine == "diffusion" else SIDE
 
 
-def _mask(path: str, size: tuple[int, int]) -> Tensor:
-    """White is repainted, black is left alone, grey is in between: `(1, 1, h, w)`. UserError where nothing is white."""
+def _mask(path: str, size: tuple[int, int], notes: list[str]) -> Tensor:
+    """White is repainted, black and transparent are left alone, grey is in between: `(1, 1, h, w)`. UserError where nothing is white."""
     mask = image.load(path).mean(1, keepdim=True)
+    with Image.open(path) as file:
+        if file.has_transparency_data:  # which `load` lays over white
+            alpha = ImageOps.exif_transpose(file).convert("RGBA").getchannel("A")
+            mask = (mask - 1 + image.from_pil(alpha)[:, :1]).clamp(0, 1)
     if mask.shape[-2:] != torch.Size(size):
+        notes.append(f"the region of {mask.shape[3]} x {mask.shape[2]} pixels was stretched to {size[1]} x {size[0]}")
         mask = image.resize(mask.expand(-1, 3, -1, -1), size, "bilinear")[:, :1].clamp(0, 1)
     if not bool((mask > .5).any()):
         raise UserError(f"the region in {path} is empty: it holds nothing brighter than middle grey; paint white what is to be repainted.")

@@ -6,10 +6,13 @@ import torch
 from torch import Tensor
 
 from guide.transfer import brushwork, colour, statistics
+from guide.transfer.brushwork import Painting
 from guide.transfer.colour import Palette
 from guide.transfer.statistics import Statistics
 from probes import image
 from probes.encoders import Encoder
+
+Order = Callable[[str, list[Painting]], list[Painting]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,12 +53,14 @@ def of_references(encoder: Encoder, pictures: Sequence[Tensor], weights: Sequenc
     return Target(_References(encoder, pictures, weights, photo, gram).at, palettes, tuple(names), gram)
 
 
-def of_styles(encoder: Encoder, styles: Sequence[tuple[str, float]], photo: Tensor, rank: int = 0) -> Target | None:
-    """A typical painting of each style, the one nearest in colour to the photograph, or by `rank` the next ones; None where none of the
-    styles was learned."""
+def of_styles(encoder: Encoder, styles: Sequence[tuple[str, float]], photo: Tensor, rank: int = 0, order: Order | None = None
+              ) -> Target | None:
+    """A typical painting of each style, the first in `order` (default: by nearness of colour to the photograph), or by `rank` the next
+    ones, in a circle; None where none of the styles was learned."""
     colours = colour.palette(photo)
     known = [(style, weight, brushwork.paintings(encoder, style)) for style, weight in styles]
-    chosen = [(style, weight, brushwork.nearest(some, colours, rank), len(some)) for style, weight, some in known if some]
+    chosen = [(style, weight, (order(style, some) if order else brushwork.nearest(some, colours))[rank % len(some)], len(some))
+              for style, weight, some in known if some]
     if not chosen:
         return None
     weights = [weight for _, weight, _, _ in chosen]
@@ -64,7 +69,8 @@ def of_styles(encoder: Encoder, styles: Sequence[tuple[str, float]], photo: Tens
         read = [one.at(short) for _, _, one, _ in chosen]
         return statistics.mean([found for found, _ in read], weights), read[0][1]
     palettes = colour.mean([one.palette for _, _, one, _ in chosen], torch.tensor(weights, device=photo.device))
-    said = tuple(f"{style}, painting {rank % count + 1} of {count} by nearness of colour" for style, _, _, count in chosen)
+    by = "what the style reads as in its colours" if order else "nearness of colour"
+    said = tuple(f"{style}, painting {rank % count + 1} of {count} by {by}" for style, _, _, count in chosen)
     return Target(at, palettes, said)
 
 

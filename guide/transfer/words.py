@@ -15,10 +15,10 @@ from probes.style import StyleProbe
 from probes.views import Views
 
 SOURCE = "a photograph"
-VIEWS = Views(count=4, smallest=.5, noise=.03)
+VIEWS = Views(count=2, smallest=.5, noise=.03)
 PATCHES = Views(count=12, smallest=.25, noise=0., whole=False)
 REACHED = .7  # a patch whose change points so far toward the words is left alone (arXiv:2112.00374, threshold rejection)
-ENOUGH = 3.  # log-odds: a style that reads so clearly needs no more of what may only please the head
+ENOUGH = 6.  # log-odds: a style that reads so clearly needs no more of what may only please the head
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
