@@ -1,39 +1,39 @@
 """`guide transfer` beside colour statistics, moment matching and plain image to image: style in the verdict's eyes at equal distance.
 
-    python -m benchmarks.transfer --out outputs/transfer                 # 20 contents x 8 styles
-    python -m benchmarks.transfer --quick --minutes 9 --out outputs/transfer   # 3 x 3, in parts: call it until it says that all is there
+    python -m benchmarks.transfer --out outputs/transfer --engines baselines,pixels --minutes 9     # 20 contents x 8 styles, in parts
+    python -m benchmarks.transfer --out outputs/transfer --engines baselines,pixels,diffusion       # what a denoiser has a part in too
 
-Contents are photographs inside scikit-image, or parts of them, at 128 pixels, for which the embedded pipeline was made. All methods go
-after the same painting of the style. A baseline has one distance from the photograph, its own; ours runs at several bounds, and is compared
-at that distance, between the bounds by a straight line. Writes cells.csv, results.json, sheet.png, and prints a Markdown table.
+Contents are photographs inside scikit-image, or parts of them, at 128 pixels, for which the embedded pipeline was made. The baselines go
+after the painting of the style whose colours are nearest to the photograph's, among six; ours chooses among the same six by its probe. Ours
+is held to what a baseline's own picture has of two distances from the photograph, structure in the encoder's eyes and MS-SSIM, and compared
+with that baseline: it may be no farther in either. Every cell is a picture and a JSON beside it, each written as it is done, so that a call
+goes on where one stopped, and several may run beside each other (`--contents`, `--styles`). Writes cells.csv, results.json, sheet.png, and
+prints Markdown tables of what is there.
 """
 
 import json
 import platform
 import time
-from collections.abc import Callable
 from datetime import date
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import pandas as pd
 import torch
 import typer
 from torch import Tensor
 
-from guide import pipelines, sheet
+from benchmarks.transfer_tables import MEASURED, at_equal_distance, means, sheet
 from guide.brief import Brief
-from guide.seeds import generators
-from guide.statistics import mean_difference
 from guide.transfer import colour, content, statistics, target
-from guide.transfer.pixels import Pixels
 from guide.transfer.request import Request
 from guide.transfer.run import Opened
 from probes import encoders, image, judge
 from probes.atomic import write_text
+from probes.config import lookup
 
-SIDE = 128
+SIDE, STEPS = 128, 40
 # File inside skimage.data and the square that is shown, in shares of its width and height from the left and the top.
 CONTENTS = {
     "astronaut": ("astronaut.png", 0, 0, 1), "cat": ("chelsea.png", .17, 0, 1), "coffee": ("coffee.png", .15, 0, 1),
@@ -45,15 +45,18 @@ CONTENTS = {
     "gravel": ("gravel.png", 0, 0, .7), "bricks": ("brick.png", 0, 0, .7),
 }  # fmt: skip
 STYLES = ("ukiyo-e", "pointillism", "cubism", "post-impressionism", "baroque", "rococo", "impressionism", "fauvism")
-QUICK = ("astronaut", "cat", "motorcycle"), STYLES[:3]
-BOUNDS = (.05, .1, .2)
-STEPS = 60
-BASELINES = ("colour statistics", "moment matching", "image to image .4", "image to image .6")
-Method = Callable[[Tensor, str], Tensor]
+NOISE = .6  # share of the schedule that image to image runs
+# A method that is held to a baseline's distances follows it; "ours" alone is the command as it is, structure at most .2.
+ENGINES = {
+    "baselines": ("photograph", "colour statistics", "moment matching"),
+    "pixels": ("ours within colour statistics", "ours within moment matching"),
+    "default": ("ours",),
+    "diffusion": ("image to image", "ours within image to image", "diffusion within image to image"),
+}
 
 
 def contents(names) -> dict[str, Tensor]:
-    """The photographs `(1, 3, 128, 128)` by name."""
+    """The photographs `(1, 3, 128, 128)` by name, of 8 bits."""
     from PIL import Image
     from skimage import data
 
@@ -63,7 +66,8 @@ def contents(names) -> dict[str, Tensor]:
         picture = Image.open(folder / source).convert("RGB")
         edge = int(share * min(picture.size))
         x, y = (min(int(at * side), side - edge) for at, side in zip((left, top), picture.size, strict=True))
-        found[name] = image.resize(image.from_pil(picture.crop((x, y, x + edge, y + edge))), SIDE).clamp(0, 1)
+        square = image.resize(image.from_pil(picture.crop((x, y, x + edge, y + edge))), SIDE).clamp(0, 1)
+        found[name] = (255 * square).round() / 255
     return found
 
 
@@ -83,34 +87,44 @@ def matched(encoder, photo: Tensor, wanted: target.Target, steps: int = STEPS, w
     return pixels.detach().clamp(0, 1)
 
 
-def methods(encoder, out: Path) -> dict[str, Method]:
-    """By name: a photograph and a style to a picture."""
-    from diffusers import AutoPipelineForImage2Image
-    pipeline = AutoPipelineForImage2Image.from_pipe(pipelines.load("embedded"))
-    pipeline.set_progress_bar_config(disable=True)
-    settings = pipelines.find("embedded")
+class Methods:
+    """A method by name, a photograph and a style -> a picture; a pipeline is loaded where one is needed."""
 
-    def ours(bound: float) -> Method:
-        def method(photo: Tensor, style: str) -> Tensor:
-            request = Request(Brief(styles=((style, 1.),)), out, ("",), keep=(("structure", bound),), steps=STEPS)
-            opened = Opened("", photo, "", None)
-            return Pixels.of(request, encoder, [opened])(opened, 0, lambda row, current: None)[0]
-        return method
+    def __init__(self, encoder, out: Path, steps: int):
+        self.encoder, self.out, self.steps = encoder, out, steps
 
-    def painted(strength: float) -> Method:
-        def method(photo: Tensor, style: str) -> Tensor:
-            return pipeline(prompt=Brief(styles=((style, 1.),)).text(), image=photo, strength=strength, num_inference_steps=settings.steps,
-                            guidance_scale=settings.guidance_scale, generator=generators([0]), output_type="pt").images.float().clamp(0, 1)
-        return method
+    @cached_property
+    def pipeline(self):
+        from guide import pipelines
+        return pipelines.load("embedded", str(self.encoder.device))
 
-    def of(style: str, photo: Tensor) -> target.Target:
-        return target.of_styles(encoder, ((style, 1.),), photo)
-    return {
-        "photograph": lambda photo, style: photo,
-        "colour statistics": lambda photo, style: colour.mapped(photo, colour.palette(photo), of(style, photo).palette),
-        "moment matching": lambda photo, style: matched(encoder, photo, of(style, photo)),
-        "image to image .4": painted(.4), "image to image .6": painted(.6), **{f"ours {bound:g}": ours(bound) for bound in BOUNDS},
-    }  # fmt: skip
+    def __call__(self, method: str, photo: Tensor, style: str, keep: tuple[tuple[str, float], ...]) -> Tensor:
+        if method == "photograph":
+            return photo
+        if method == "colour statistics":
+            return colour.mapped(photo, colour.palette(photo), self.target(photo, style).palette)
+        if method == "moment matching":
+            return matched(self.encoder, photo, self.target(photo, style), self.steps)
+        if method == "image to image":
+            return self.diffused(photo, style, (), 0.)
+        if method.startswith("diffusion"):
+            return self.diffused(photo, style, keep, None)
+        from guide.transfer.pixels import Pixels
+        request = Request(Brief(styles=((style, 1.),)), self.out, ("",), steps=self.steps, **({"keep": keep} if keep else {}))
+        opened = Opened("", photo, "", None)
+        return Pixels.of(request, self.encoder, [opened])(opened, 0, lambda row, current: None)[0]
+
+    def target(self, photo: Tensor, style: str) -> target.Target:
+        return target.of_styles(self.encoder, ((style, 1.),), photo)
+
+    def diffused(self, photo: Tensor, style: str, keep: tuple[tuple[str, float], ...], guidance: float | None) -> Tensor:
+        """Through the engine of the command; at a guidance of 0 it is plain image to image, bit for bit."""
+        from guide.transfer.diffusion import Diffusion
+        from guide.transfer.pixels import Pixels
+        opened = Opened("", photo, "", None)
+        request = Request(Brief(styles=((style, 1.),)), self.out, ("",), keep=keep, engine="diffusion", strength=NOISE, guidance=guidance)
+        engine = Diffusion(request, Pixels.of(request, self.encoder, [opened]), self.pipeline, {})
+        return engine(opened, 0, lambda row, current: None)[0]
 
 
 @torch.no_grad()
@@ -126,86 +140,70 @@ def read(encoder, watcher: judge.Judge, photo: Tensor, picture: Tensor, style: s
                   "damage": float(opinion.severity[1] - opinion.severity[0]), "brushwork": brush}
 
 
-def at_equal_distance(cells: pd.DataFrame, baseline: str, metric: str = "structure") -> pd.DataFrame:
-    """A row per content and style: the baseline's distance and gain, and ours at that distance.
-
-    Ours runs along straight lines from the photograph (distance 0, gain 0) through its bounds; beyond the last it stays where it is.
-    """
-    rows = []
-    for (name, style), group in cells.groupby(["photograph", "style"]):
-        group = group.set_index("method")
-        own = group[group.index.str.startswith("ours")].sort_values(metric)
-        if baseline not in group.index or len(own) < len(BOUNDS):
-            continue
-        distance = group.loc[baseline, metric]
-        gain = np.interp(distance, [0., *own[metric]], [0., *own["gain"]])
-        rows.append({"photograph": name, "style": style, "distance": distance, "gain": group.loc[baseline, "gain"], "ours": gain})
-    return pd.DataFrame(rows)
+def stem(out: Path, name: str, style: str, method: str) -> Path:
+    return out / f"{name}-{style}" / method.replace(" ", "-")
 
 
-def table(cells: pd.DataFrame) -> tuple[list[str], list[str]]:
-    """Every method's means; and ours less each baseline at equal distance, with 95 % intervals over contents."""
-    lines = ["| method | gain | kept | structure | ms-ssim | damage | ArtFID-like, embedded features | s/picture |", "|---" * 8 + "|"]
-    for method, group in cells.groupby("method", sort=False):
-        means = group.mean(numeric_only=True)
-        product = ((1 + group.structure) * (1 + group.brushwork)).mean()
-        lines.append(f"| {method} | {means.gain:+.2f} | {means.kept:.0%} | {means.structure:.3f} | {means['ms-ssim']:.3f} | "
-                     f"{means.damage:+.3f} | {product:.3f} | {means.seconds:.1f} |")
-    pairs = ["| baseline | pairs | at equal | distance | its gain | ours at that distance | difference |", "|---" * 7 + "|"]
-    for baseline in BASELINES:
-        for metric in ("structure", "ms-ssim"):
-            found = at_equal_distance(cells, baseline, metric)
-            if len(found):
-                apart = mean_difference(found.ours - found.gain, found.photograph.tolist())
-                pairs.append(f"| {baseline} | {len(found)} | {metric} | {found.distance.mean():.3f} | {found.gain.mean():+.2f} | "
-                             f"{found.ours.mean():+.2f} | {apart} |")
-    return lines, pairs
+def made(methods: Methods, out: Path, name: str, style: str, method: str, photo: Tensor, watcher: judge.Judge) -> None:
+    """One cell: its picture and its JSON, read from the picture as it was saved."""
+    path, keep = stem(out, name, style, method), ()
+    if " within " in method:
+        held = json.loads(stem(out, name, style, method.split(" within ")[1]).with_suffix(".json").read_text())
+        keep = tuple((metric, held[metric]) for metric in MEASURED)
+    start, own = time.perf_counter(), time.process_time()
+    picture = methods(method, photo, style, keep)
+    seconds = {"seconds": time.perf_counter() - start, "processor_seconds": time.process_time() - own}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.to_pil(picture).save(path.with_suffix(".png"))
+    picture = image.load(path.with_suffix(".png"))
+    told = {"photograph": name, "style": style, "method": method, "steps": methods.steps, **seconds}
+    write_text(path.with_suffix(".json"), json.dumps(told | read(methods.encoder, watcher, photo, picture, style)))
+
+
+def chosen(text: str, known) -> tuple[str, ...]:
+    """The entries of a comma-separated list, each by a known name; all for an empty one."""
+    return tuple(lookup({one: one for one in known}, part.strip(), "entry") for part in text.split(",") if part.strip()) or tuple(known)
 
 
 def main(
-    quick: Annotated[bool, typer.Option("--quick", help="3 contents and 3 styles.")] = False,
+    engines: Annotated[str, typer.Option(help=f"Of {', '.join(ENGINES)}; default: all.")] = "",
+    names: Annotated[str, typer.Option("--contents", help="Photographs by name; default: all 20.")] = "",
+    styles: Annotated[str, typer.Option(help="Styles by name; default: all 8.")] = "",
     minutes: Annotated[float, typer.Option(help="Stop after so many, and go on with the next call.")] = 1e9,
+    steps: Annotated[int, typer.Option(help="Steps of descent, of ours and of moment matching.")] = STEPS,
     watcher: Annotated[str, typer.Option("--judge", help="verdict; the referee is for tuning.")] = "verdict",
     out: Annotated[Path, typer.Option(help="Folder for pictures and figures.")] = Path("outputs/transfer"),
 ):
-    names, styles = QUICK if quick else (tuple(CONTENTS), STYLES)
+    names, styles = chosen(names, CONTENTS), chosen(styles, STYLES)
+    wanted = [method for engine in chosen(engines, ENGINES) for method in ENGINES[engine]]
     encoder, reader, began = encoders.load("embedded"), judge.load(watcher), time.perf_counter()
-    photos, made, store = contents(names), methods(encoder, out), out / "cells.csv"
-    cells = pd.read_csv(store).to_dict("records") if store.is_file() else []
-    done = {(cell["photograph"], cell["style"], cell["method"]) for cell in cells}
-    jobs = [(name, style, method) for name in names for style in styles for method in made if (name, style, method) not in done]
+    photos, methods = contents(names), Methods(encoder, out, steps)
+    # Another style for each content in turn, so that what is there after a part says something of all of them.
+    pairs = [(name, styles[(k + at) % len(styles)]) for at in range(len(styles)) for k, name in enumerate(names)]
+    jobs = [(*pair, method) for pair in pairs for method in wanted if not stem(out, *pair, method).with_suffix(".json").is_file()]
+    left = list(jobs)
     for name, style, method in jobs:
         if time.perf_counter() - began > 60 * minutes:
-            typer.echo(f"{len(done)} of {len(done) + len(jobs)} cells are there; the same command goes on.")
-            raise typer.Exit(3)
-        start = time.perf_counter()
-        picture = made[method](photos[name], style)
-        seconds = time.perf_counter() - start
-        path = out / f"{name}-{style}" / f"{method.replace(' ', '-')}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        image.to_pil(picture).save(path)
-        told = {"photograph": name, "style": style, "method": method, "seconds": seconds}
-        cells.append(told | read(encoder, reader, photos[name], picture, style))
-        write_text(store, pd.DataFrame(cells).to_csv(index=False))
-        done.add((name, style, method))
+            break
+        made(methods, out, name, style, method, photos[name], reader)
+        left.remove((name, style, method))
+    cells = [json.loads(path.read_text()) for pair in pairs for method in wanted
+             if (path := stem(out, *pair, method).with_suffix(".json")).is_file()]
+    if cells:
+        _told(out, cells, pairs, wanted, watcher, steps)
+    if left:
+        typer.echo(f"{len(cells)} of {len(cells) + len(left)} cells are there; the same command goes on.")
+        raise typer.Exit(3)
+
+
+def _told(out: Path, cells: list[dict], pairs: list[tuple[str, str]], wanted: list[str], watcher: str, steps: int) -> None:
     frame = pd.DataFrame(cells)
-    frame = frame[frame.photograph.isin(names) & frame["style"].isin(styles)]
-    lines, pairs = table(frame)
+    write_text(out / "cells.csv", frame.to_csv(index=False))
     told = {"date": date.today().isoformat(), "hardware": platform.processor() or platform.machine(), "threads": torch.get_num_threads(),
-            "torch": torch.__version__, "judge": watcher, "cells": frame.to_dict("records")}  # fmt: skip
+            "torch": torch.__version__, "judge": watcher, "steps": steps, "cells": frame.to_dict("records")}  # fmt: skip
     write_text(out / "results.json", json.dumps(told, indent=1))
-    _sheet(out, names, styles, list(made))
-    typer.echo("\n".join([*lines, "", *pairs]))
-
-
-def _sheet(out: Path, names, styles, made: list[str]) -> None:
-    from PIL import Image
-    rows = []
-    for style in styles:
-        for name in names[:1] if len(styles) > 4 else names:
-            cells = [sheet.Cell(Image.open(out / f"{name}-{style}" / f"{method.replace(' ', '-')}.png"), (method,)) for method in made]
-            rows.append(sheet.Row(style, tuple(cells), name))
-    sheet.save(out / "sheet.png", "Transfer", [sheet.Block("", tuple(rows))], side=128)
+    sheet(out, [pair for pair in pairs if all(stem(out, *pair, method).with_suffix(".png").is_file() for method in wanted)], wanted, stem)
+    typer.echo("\n".join([*means(frame), "", *at_equal_distance(frame)]))
 
 
 if __name__ == "__main__":
