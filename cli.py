@@ -1,4 +1,5 @@
 """The command line: each command parses, calls one function, prints. Heavy imports wait until a command needs them."""
+import os
 import shlex
 import time
 from collections.abc import Iterator
@@ -332,6 +333,8 @@ def _brief(prompt: str, style: str, avoid: list[str] | None, period: str, name_s
 
 
 def _folder(name: str) -> Path:
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError("Several processes have to share one folder; name it with --out.")
     return Path("outputs") / f"{name}-{time.strftime('%Y-%m-%d-%H%M%S')}"
 
 

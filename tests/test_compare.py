@@ -193,6 +193,7 @@ def test_markdown_and_latex_have_every_table(finished):
     assert min(rows) >= 4
     for table in re.findall(r"\\toprule\n(.*?)\\bottomrule", latex, re.S):
         assert len({line.count("&") for line in table.splitlines() if "&" in line}) == 1
+    assert not re.search(r"[ &\[]-\d", latex.split(r"\caption")[0])
     assert latex.count(r"\begin{table}") == latex.count(r"\end{table}")
 
 

@@ -59,6 +59,19 @@ def test_best_of_is_no_guidance_and_one_arm_is_followed_through(tmp_path):
     }
 
 
+def test_what_to_use_is_what_gains_most_and_what_does_for_less(tmp_path):
+    gains = {"dps 10": 2.0, "mpgd 10": 1.9, "tfg 10": 0.7, "lgd-mc 10": 0.0}
+    arms = {arm: (arm.removesuffix(" 10"), 10.0, 3.0, gain) for arm, gain in gains.items()}
+    frame = rows(arms, prompts=20)
+    frame["compute_seconds"] = frame["arm"].map({"unguided": 1.0, "dps 10": 4.0, "mpgd 10": 1.5, "tfg 10": 1.2, "lgd-mc 10": 1.0})
+    said = results(tmp_path, frame).conclusions[0]
+    top = r"use dps 10 at 4\.0 times the cost of a plain picture \(\+[12]\.\d\d\)"
+    assert re.search(top + "; for less, and not told apart from it, mpgd 10", said)
+    assert "tfg" not in said
+    none = results(tmp_path, rows({"lgd-mc 1": ("lgd-mc", 1.0, 1.0, 0.0)}, prompts=20)).conclusions[0]
+    assert "use the plain pipeline" in none
+
+
 def test_the_referees_choice_is_told_beside_what_generate_does(tmp_path):
     row = {"setting": SETTING, "strategy": "clean-image", "strength": 20.0, "chosen": True, "gain": 0.7, "low": 0.2, "high": 1.1}
     found = results(tmp_path, rows(ARMS), choice=[row | {"arm": "clean-image 20"}], choice_seeds=(1000, 1001))

@@ -1,17 +1,21 @@
 """Which strategy to use when, in sentences that say no more than the figures do."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import isnan, nan
+from types import MappingProxyType
 
 from guide import pipelines
 from guide.comparing.asked import Arm, Asked
 from guide.comparing.choice import default_of
-from guide.comparing.effects import ALL, PROMPT_ALONE, Effect, said
+from guide.comparing.effects import ALL, PROMPT_ALONE, Contrast, Effect, said
 from guide.run import Request
 
+Duels = Mapping[tuple[str, bool], Mapping[tuple[str, str], Contrast]]
 
-def conclusions(effects: Sequence[Effect], choice: Sequence[dict], asked: Asked) -> Iterator[str]:
-    """For each setting and wording: who gains in the verdict's eyes, who beats best-of at equal seconds; then what words alone bring."""
+
+def conclusions(effects: Sequence[Effect], choice: Sequence[dict], asked: Asked, duels: Duels = MappingProxyType({})) -> Iterator[str]:
+    """For each setting and wording: what to use; who gains in the verdict's eyes, who beats best-of at equal seconds; then what words alone
+    bring. `duels`: every two arms by setting and wording."""
     first = asked.judges[0]
     overall = [e for e in effects if (e.style == ALL or len({x.style for x in effects}) == 1)]
     several = len({e.setting for e in overall}) > 1
@@ -19,6 +23,8 @@ def conclusions(effects: Sequence[Effect], choice: Sequence[dict], asked: Asked)
         some = [e for e in overall if (e.setting, e.named) == (setting, named) and e.contrasts and e.chosen]
         where = f"{setting}: " if several else ""
         words = "Where the prompt names the style" if named else "By guidance alone, where the prompt does not name the style"
+        plain = next((e for e in overall if (e.setting, e.named, e.arm) == (setting, named, "unguided")), None)
+        yield where + _advice(words, some, plain, first, duels.get((setting, named), {}))
         yield from (f"{where}{sentence}" for sentence in _ranked(words, some, first))
     yield from _sources(overall, first, several)
     for setting in dict.fromkeys(row["setting"] for row in choice):
@@ -36,6 +42,31 @@ def _default(row: dict) -> str:
         f"The referee, on seeds of its own, would have `guide generate` do {row['arm']} ({gain} log-odds in its eyes), {does}; all other "
         "sentences and figures are of the seeds that report."
     )
+
+
+def _advice(words: str, some: Sequence[Effect], plain: Effect | None, judge: str, duels: Mapping[tuple[str, str], Contrast]) -> str:
+    """What to use: of the arms that gain, the one that gains most, and those that cost less and cannot be told apart from it."""
+    name = f"{judge}_gain"
+
+    def cost(e: Effect) -> float:
+        clock = "seconds" if isnan(e.means.get("compute_seconds", nan)) else "compute_seconds"
+        return e.means[clock] / plain.means[clock] if plain is not None else nan
+
+    def told(e: Effect) -> str:
+        times = "" if isnan(cost(e)) else f" at {cost(e):.1f} times the cost of a plain picture"
+        return f"{e.arm}{times} ({e.contrasts[name].difference.mean:+.2f})"
+
+    def apart(a: str, b: str) -> bool:
+        one = duels.get((a, b)) or duels.get((b, a))
+        return one is not None and one.significant
+
+    able = [e for e in some if e.contrasts[name].significant and e.contrasts[name].difference.mean > 0]
+    if not able:
+        return f"{words}: use the plain pipeline; nothing here is shown to be worth its cost."
+    top = max(able, key=lambda e: e.contrasts[name].difference.mean)
+    less = sorted((e for e in able if cost(e) < 0.95 * cost(top) and not apart(e.arm, top.arm)), key=cost)
+    more = f"; for less, and not told apart from it, {'; '.join(told(e) for e in less)}" if less else ""
+    return f"{words}: use {told(top)}{more}."
 
 
 def _ranked(words: str, some: Sequence[Effect], judge: str) -> Iterator[str]:

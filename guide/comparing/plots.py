@@ -3,7 +3,7 @@
 import io
 import re
 from collections.abc import Callable, Sequence
-from math import isnan
+from math import isnan, nan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,7 +59,10 @@ def figures(results: "Results") -> dict[str, Figure]:
             continue
         title = "" if len(settings) == 1 else setting
         with mpl.rc_context(STYLE):
-            found[f"frontier-cost{more}"] = _panels(results, some, "seconds a picture", lambda e: e.means["seconds"], title, log=True)
+            clock, label = ("compute_seconds", "seconds of computing a picture")
+            if any(isnan(e.means.get(clock, nan)) for e in some):
+                clock, label = "seconds", "seconds a picture"  # of a run of before computing was measured
+            found[f"frontier-cost{more}"] = _panels(results, some, label, lambda e, clock=clock: e.means[clock], title, log=True)
             apart = "lpips" if any("lpips" in e.means for e in some) else "ms_ssim"
             label = "LPIPS to the same seed unguided" if apart == "lpips" else "1 - MS-SSIM to the same seed unguided"
             found[f"frontier-distance{more}"] = _panels(

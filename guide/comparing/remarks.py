@@ -1,10 +1,11 @@
 """What a reader of a comparison has to know: methods that were used, choice, samplers, budgets, what is missing, trust in readings."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from math import isnan
+from math import isnan, nan
 
 from guide.comparing.asked import Asked
 from guide.comparing.budget import TOLERANCE, WORDS, parsed
+from guide.comparing.choice import REFEREE
 from guide.comparing.effects import ALL, Contrast, Effect
 from guide.comparing.plan import Plan
 from guide.comparing.spending import Spent
@@ -20,11 +21,10 @@ def remarks(
     yield from _tests([e for e in found if e.contrasts], asked.judges[0])
     if choice:
         said = ", ".join(dict.fromkeys(row["arm"] for row in choice if row["chosen"]))
-        seeds = _span(asked.choosing())
-        yield (
-            f"Strengths chosen by the referee, on {seeds}, of which nothing is reported: {said}. The referee's own column is therefore not "
-            "impartial between strengths; the verdict's is."
-        )
+        own = "The referee, whose verdict this is, is therefore not impartial between strengths."
+        if asked.judges[0] != REFEREE:
+            own = f"The referee's own column is therefore not impartial between strengths; the {asked.judges[0]}'s is."
+        yield f"Strengths chosen by the referee, on {_span(asked.choosing())}, of which nothing is reported: {said}. {own}"
     for setting, one in plans.items():
         if others := [f"{kind} ({words})" for kind, words in one.samplers.items() if kind]:
             yield (
@@ -41,7 +41,10 @@ def remarks(
         "Denoiser calls are images through the denoiser (conditional and unconditional count apart, replays again); what runs "
         "backward is in the seconds. Peak memory is the process's."
     )
-    yield "Diversity within a prompt is in the first judge's features; recall: of the plain pipeline's pictures."
+    if any(not isnan(e.means.get("vendi", nan)) for e in found):
+        yield "Diversity within a prompt is in the first judge's features; recall: of the plain pipeline's pictures."
+    else:
+        yield "No prompt has two seeds here, so that there is no diversity within a prompt; --prompts 2 gives every prompt all seeds."
     for name, sentence in summary.get("reliability", {}).items():
         yield f"Reliability of {name}: {sentence.removesuffix('.')}."
 

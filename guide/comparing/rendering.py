@@ -88,6 +88,7 @@ def latex(results: "Results") -> str:
     def text(cell: Cell) -> str:
         # A group in front of a bracket, which LaTeX would take for an option of the row's end.
         words = re.sub(r"^\[", "{[}", escaped(cell.text))
+        words = re.sub(r"(?<!\w)-(?=[\d.])", "$-$", words)  # a minus, not a hyphen
         return rf"\textbf{{{words}}}" if cell.bold and words else words
 
     parts = ["% Needs \\usepackage{booktabs}."]

@@ -61,7 +61,7 @@ class Results:
             fights[scope] = duels(some, arms, f"{asked.judges[0]}_log_odds")
         spent = (*against_budget(report, asked.budget, plans), *against_best(report, rivals))
         notes = tuple(remarks(found, asked, summary, choice, plans, spent))
-        said = tuple(conclusions(found, choice, asked))
+        said = tuple(conclusions(found, choice, asked, fights))
         return cls(rows, asked, found, tuple(choice), fights, said, notes, plans, summary, spent)
 
     @property

@@ -48,7 +48,7 @@ def tables(results: "Results") -> Iterator[Table]:
         yield _likeness(f"Likeness and diversity, {words}{where}", shown, results.judge)
         yield _costs(f"What a picture costs, {words}{where}", shown)
         if len(some) > len(shown):
-            yield _frontier(f"Every strength, {words}{where}", [e for e in some if e.contrasts], results.judge)
+            yield _frontier(f"Every strength, {words}{where}", [e for e in some if e.contrasts], results.judge, results.choice)
         yield from _styles(results, setting, named, words + where)
         yield from _duels(results, setting, named, words + where)
     yield from _sources(results, several)
@@ -159,22 +159,15 @@ def _changes(title: str, some: Sequence[Effect], judge: str) -> Table:
 
 
 def _likeness(title: str, some: Sequence[Effect], judge: str) -> Table:
-    lpips = any("lpips" in e.means for e in some)
-    rows = []
-    for e in some:
-        same = ("ms_ssim", "feature_distance", *(("lpips",) if lpips else ()))
-        rows.append(
-            (
-                Cell(e.arm),
-                *(Cell(said(e.means.get(name)) if e.contrasts else "") for name in same),
-                *(Cell(said(e.means.get(name))) for name in ("vendi", "recall")),
-            )
-        )
-    about = (
-        f"MS-SSIM and distance of the {judge}'s features (1 - cosine) to the same seed unguided; within a prompt, the Vendi score, and the "
-        "recall of the plain pipeline's pictures."
+    words = {"ms_ssim": "MS-SSIM", "feature_distance": "features", "lpips": "LPIPS", "vendi": "Vendi", "recall": "recall"}
+    names = [name for name in words if any(not isnan(e.means.get(name, nan)) for e in some)]
+    rows = tuple(
+        (Cell(e.arm), *(Cell(said(e.means.get(name)) if e.contrasts or name in ("vendi", "recall") else "") for name in names))
+        for e in some
     )
-    return Table(title, ("arm", "MS-SSIM", "features", *(("LPIPS",) if lpips else ()), "Vendi", "recall"), tuple(rows), about)
+    about = f"MS-SSIM and distance of the {judge}'s features (1 - cosine) to the same seed unguided"
+    about += "; within a prompt, the Vendi score, and the recall of the plain pipeline's pictures." if "vendi" in names else "."
+    return Table(title, ("arm", *(words[name] for name in names)), rows, about)
 
 
 def _costs(title: str, some: Sequence[Effect]) -> Table:
@@ -196,20 +189,21 @@ def _costs(title: str, some: Sequence[Effect]) -> Table:
     )
 
 
-def _frontier(title: str, some: Sequence[Effect], judge: str) -> Table:
-    rows = []
+def _frontier(title: str, some: Sequence[Effect], judge: str, choice: Sequence[dict]) -> Table:
+    rows, chosen = [], {row["arm"] for row in choice if row["chosen"] and row["setting"] == some[0].setting}
     for e in some:
         guide, own = e.contrasts["guide_gain"], e.contrasts[f"{judge}_gain"]
         rows.append(
             (
-                Cell(e.arm + (" (chosen)" if e.chosen and e.strategy != "best-of" else "")),
+                Cell(e.arm + (" (chosen)" if e.arm in chosen else "")),
                 interval(guide.difference, guide.significant),
                 interval(own.difference, own.significant),
                 Cell(said(e.means.get("ms_ssim"))),
                 Cell(said(e.means.get("seconds"))),
             )
         )
-    return Table(title, ("arm", "guide", judge, "SSIM", "s"), tuple(rows), "On the reporting seeds.", detail=True)
+    about = "On the reporting seeds; MS-SSIM to the same seed unguided, seconds by the clock."
+    return Table(title, ("arm", "guide", judge, "MS-SSIM", "seconds"), tuple(rows), about, detail=True)
 
 
 def _styles(results: "Results", setting: str, named: bool, words: str) -> Iterator[Table]:
@@ -225,7 +219,7 @@ def _styles(results: "Results", setting: str, named: bool, words: str) -> Iterat
             (
                 Cell(e.style),
                 Cell(e.arm),
-                Cell(f"{said(plain[e.style].means.get(kept), '{:.0%}')} > {said(e.means.get(kept), '{:.0%}')}"),
+                Cell(f"{said(plain[e.style].means.get(kept), '{:.0%}')} to {said(e.means.get(kept), '{:.0%}')}"),
                 interval(own.difference, own.significant),
                 Cell(said(e.recall, "{:.0%}")),
             )
@@ -235,7 +229,7 @@ def _styles(results: "Results", setting: str, named: bool, words: str) -> Iterat
         f"Style by style, {words}",
         ("style", "arm", "kept", results.judge, "real"),
         tuple(rows),
-        f"Kept unguided and then; gain in log-odds; the {results.judge}'s recall on real paintings.",
+        f"Kept unguided, and by the arm; gain in log-odds; the {results.judge}'s recall on real paintings.",
         detail=many,
     )
 

@@ -44,12 +44,13 @@ def compare(
     batches; all but the first get None.
     """
     process = process or joined(asked.device)
+    asked = replace(asked, command=asked.command or record.typed())
     _checked(asked)
     settings = asked.settings()
     resolved = record.plain({**vars(asked), "settings": [vars(s) for s in settings], "kind_of_run": "tournament"})
     resolved |= {"model": asked.models[0], "strategies": {name: {} for name in asked.strategies}}
     before = record.earlier(asked.out, resolved, "compare", FREE)
-    now = record.Record(resolved, command=asked.command or record.typed(), kind="compare", seeds=asked.seeds)
+    now = record.Record(resolved, command=asked.command, kind="compare", seeds=asked.seeds)
     if process.index == 0:
         (before or now).write(asked.out / "record.json")  # a folder that cannot be written is found out before the work
     on_progress("loading", 0, 0)
@@ -235,4 +236,4 @@ def of_record(folder: Path) -> Asked:
         for name, value in read_.request.items()
         if name in Asked.__dataclass_fields__
     }
-    return Asked(**(given | {"out": folder, "strategies": tuple(given["strategies"])}))
+    return Asked(**(given | {"out": folder, "strategies": tuple(given["strategies"]), "command": read_.command}))
