@@ -11,7 +11,7 @@ from probes.paths import typed
 
 # How much a step of each measure's scale counts unless a weight is given. The small encoder reads subjects weakly, and collections as
 # readily as origins: see its cards. Artifacts count only where they are weighed or limited.
-WEIGHTS = {"style": 1., "period": .5, "content": .2, "scene": .5, "origin": .3, "artifacts": 0., "reference": 1., "toward": .2}
+WEIGHTS = {"style": 1., "period": 1., "content": .2, "scene": .5, "origin": .3, "artifacts": 0., "reference": 1., "toward": .2}
 MEASURES = tuple(WEIGHTS)
 BY = ("moments", "gram", "style", "embedding")
 CONTENT = ("global", "spherical", "directional")

@@ -37,9 +37,10 @@ PAINTINGS = 8  # a step
 WHOLE = 0.12  # share of damage that covers the whole picture
 CHANCES = {"adversarial": 0.25, "duplicate": 2.0, "warp": 2.0, "seam": 1.5, "blur": 1.5, "smear": 1.5}  # dear, and hard
 WAYS = {"autoencoder": 0.5}  # as dear as ten others
+CLEAN = 60  # whole pictures that round trips are tried on
 ALARM = 0.95  # share of clean paintings below the alarm
-TOES, MOST = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0), 0.08  # of the score's scale, and what a round trip may move of the clean-to-severe range
-TRIPPED = 64  # whole pictures that are sent through each
+TOES = np.arange(1.0, 3.01, 0.25)
+MOST = 0.1  # of the clean-to-severe range: what a round trip may move the score of a whole picture
 
 
 @dataclass(frozen=True)
@@ -143,25 +144,26 @@ def started(count: int, folder: Path, minutes: float, steps: int | None = None, 
 
 
 @torch.no_grad()
-def scaled(head: Patch, held: Examples, through: dict[str, Trip], seed: int = 0) -> Patch:
+def scaled(head: Patch, held: Examples, clean: Tensor, every: dict[str, Kind], through: dict[str, Trip], seed: int = 0) -> Patch:
     """The head with the scale that fits the measured severities best, the temperature of its kinds, and the alarm.
 
-    Of several toes the smallest is taken under which no kind of round trip moves whole pictures by more than `MOST` of the range up to the
-    severest fifth: slight readings are given up for that, since a codec gives them too.
+    Of several toes the smallest is taken under which no kind of round trip moves the whole pictures `clean` by more than `MOST` of the mean
+    range to the same pictures at their severest, each by another kind: slight readings are given up for that, since a codec gives them too.
     """
     read, logits = (torch.cat(part) for part in zip(*(head.network(part) for part in held.pixels.split(64)), strict=True))
     damaged, whole, generator = held.severity > LEAST / FULL, held.severity == 0, Generator().manual_seed(seed)
-    severe = held.severity >= held.severity.quantile(0.8)
-    clean = held.pixels[whole][:TRIPPED]
-    before, after = head.network(clean)[0], [head.network(way(clean, generator))[0] for way in through.values()] if len(clean) else []
+    ways = [lambda one, kind=kind: inject(one, kind, 1.0, region(*one.shape[-2:], generator), generator) for kind in every.values()]
+    severest = torch.cat([ways[place % len(ways)](one) for place, one in enumerate(clean.split(1))])
+    tripped = [way(clean, generator) for way in through.values()]
+    before, after, *tripped = (head.network(pixels)[0] for pixels in (clean, severest, *tripped))
     exponents, found = torch.logspace(-1, 3, 241), head
     for toe in TOES:
-        pooled = pool(read) ** toe
-        errors = [((1 - (1 - pooled) ** exponent - held.severity)[damaged | whole]).square().mean() for exponent in exponents]
-        found = replace(head, toe=toe, exponent=float(exponents[int(torch.stack(errors).argmin())]))
-        score = found.pooled(read)
-        moves = [float((found.pooled(moved) - found.pooled(before)).abs().mean()) for moved in after]
-        if not moves or max(moves) <= MOST * float(score[severe].mean() - score[whole].mean()):
+        pooled = pool(read) ** float(toe)
+        errors = [(1 - (1 - pooled) ** exponent - held.severity)[damaged | whole].square().mean() for exponent in exponents]
+        found = replace(head, toe=float(toe), exponent=float(exponents[int(torch.stack(errors).argmin())]))
+        start = found.pooled(before)
+        moves = [float((found.pooled(moved) - start).abs().mean()) for moved in tripped]
+        if not moves or max(moves) <= MOST * float((found.pooled(after) - start).mean()):
             break
     heat = temperature(attended(read, logits)[damaged], held.kind[damaged]) if damaged.any() else 1.0
     found = replace(found, temperature=heat)
@@ -203,7 +205,8 @@ def main(
             for k, rows in enumerate(np.array_split(chosen, -(-len(chosen) // 64)))]  # fmt: skip
     joined = Examples(**{name: torch.cat([getattr(part, name) for part in kept]) for name in Examples.__dataclass_fields__})
     # What ships is in 16 bits, so that is what is scaled and measured.
-    head = scaled(Patch(network.half().float(), tuple(every), side=SIDE), joined, through)
+    whole = data.centre_crop(data.batch(images, chosen[:CLEAN]), SIDE)
+    head = scaled(Patch(network.half().float(), tuple(every), side=SIDE), joined, whole, every, through, seed)
     figures = artifact_figures.figures(head, every, images, table, through, tested, seed)
     told = {"encoder_name": encoder.source, "metrics": figures, "training": {
         "paintings": len(learning), "seen": run.step * PAINTINGS, "seed": seed, "minutes": round(run.seconds / 60, 1),

@@ -63,7 +63,7 @@ On artists that neither the CLIP nor the heads have seen; intervals from a boots
 - Recall of the linear head: {of(style, lines.recalls, "metrics", "linear")}.
 - A supervised residual network of the same trunk, from scratch on the same images (`recipes.baseline`{size}): {of(baseline, lines.style, "other half")}.
   The CLIP's linear head less that: {of(together, lines.gain, "clip against the baseline")}.
-- Year: {of(period, lines.year, "metrics")}; before recalibration {of(period, lambda said: f"{said['mae']:.1f} years", "metrics", "before recalibration")}.
+- Year: {of(period, lines.year, "metrics")}; before recalibration {of(period, lambda said: f"{said['mae']:.1f} years", "metrics", "before recalibration")}; from the embedding alone {of(period, lambda said: f"{said['mae']:.1f} years, Spearman {said['spearman']:.2f}", "metrics", "embedding alone")}.
 - Sensitivity of the style head (`recipes.sensitivity`): {of(style, lambda said: said["sentence"], "sensitivity")}
 - Genre, zero-shot: {of(content, lines.style, "metrics", "genre")}.
 - Retrieval of a painting's title: {of(content, lines.retrieval, "metrics", "retrieval")}.
@@ -95,7 +95,9 @@ Renaissance and realism labels are partly inferred from artist or date. Readings
     heads = f"""# Heads of the small CLIP
 
 `style.safetensors` and `scene.safetensors` read the CLIP's normalised embedding and, of the same pass, means, spreads and covariances of the channels of its layers
-(`probes/layers.py`); `period.safetensors`, a softmax over bins of years and a monotone recalibration, reads the embedding alone, since the layers add nothing to a year.
+(`probes/layers.py`); so does `period.safetensors`, a softmax over bins of years and a monotone recalibration: the layers add next to nothing to its reading, and something to what it steers.
+Origin has no head here: it is read by words, "not validated", since what was fitted told collections apart and not makers ("What was tried", benchmarks/README.md).
+`domain.safetensors` reads means and spreads of `layer2`, all directions of their covariance kept.
 `brushwork.safetensors` holds statistics of six typical paintings of each style (`recipes.brushwork`), for `guide transfer`. The JSON beside each is its card for
 programs.
 

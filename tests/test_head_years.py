@@ -150,3 +150,17 @@ def test_pairs_of_opposites_are_calibrated_pair_by_pair():
     assert folds.calibrate(head, f, truth).temperature == pytest.approx(2.5, rel=.1)
     with pytest.raises(UserError, match="image and pair"):
         folds.calibrate(head, f, truth[:, 0])
+
+
+def test_years_that_are_all_the_same_are_named():
+    with pytest.raises(UserError, match="all 8 years are 1700"):
+        ordinal.fit(torch.rand(8, 4), [1700] * 8)
+
+
+def test_a_recalibration_keeps_the_slope_that_is_asked_for():
+    x = F.normalize(torch.randn(300, 6, generator=torch.Generator().manual_seed(0)), dim=-1)
+    years = 1700 + 100 * (x[:, 0] > 0).double() + x[:, 0]  # two steps: a plain isotonic fit is flat between them
+    head = ordinal.fit(x, years)
+    for least in (.1, .5):
+        found = ordinal.recalibrate(head, x, years, least_slope=least)
+        assert (found.recalibration_y.diff() / found.recalibration_x.diff()).min() >= least - 1e-4

@@ -86,6 +86,8 @@ def fit(features, years, *, centres=None, width: float = 60., pull: float = .03,
     """
     x = table(features)
     dtype, years, x = x.dtype, numbers(years, x), x.double()
+    if years.min() == years.max():
+        raise UserError(f"all {len(years)} years are {float(years[0]):g}; a head of years needs at least two different ones to learn from.")
     if centres is None:
         first, last = 25 * int(years.min() // 25), 25 * int(-(-years.max() // 25))
         centres = torch.arange(first, last + 1, 25)
@@ -118,10 +120,11 @@ def fit(features, years, *, centres=None, width: float = 60., pull: float = .03,
 
 
 @torch.inference_mode(False)
-def recalibrate(head: Ordinal, features, years, knots: int = 24) -> Ordinal:
+def recalibrate(head: Ordinal, features, years, knots: int = 24, least_slope: float = .1) -> Ordinal:
     """The head with its temperature and then its monotone recalibration fitted to embeddings and years that it has not seen.
 
-    The temperature minimises the cross-entropy of the nearest bin. UserError for fewer than two different readings.
+    The temperature minimises the cross-entropy of the nearest bin; `least_slope`: see `calibration.monotone`.
+    UserError for fewer than two different readings.
     """
     features = table(features)
     years = numbers(years, features)
@@ -131,7 +134,7 @@ def recalibrate(head: Ordinal, features, years, knots: int = 24) -> Ordinal:
     predicted = (head.probabilities(features) @ head.centres).double().cpu().numpy()
     if np.ptp(predicted) <= 0:
         raise UserError("a recalibration needs embeddings that the head reads as different years; give it more.")
-    x, y = (torch.from_numpy(part).to(head.centres) for part in calibration.monotone(predicted, years.cpu().numpy(), knots))
+    x, y = (torch.from_numpy(part).to(head.centres) for part in calibration.monotone(predicted, years.cpu().numpy(), knots, least_slope))
     return replace(head, recalibration_x=x, recalibration_y=y)
 
 

@@ -43,10 +43,6 @@ class Network(nn.Module):
             self.out.bias[0] = -1.  # patches start out as nearly whole
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        return self.judge(self.see(images))
-
-    def see(self, images: Tensor) -> Tensor:
-        """Images to what is seen of each patch, `(n, c, h / 8, w / 8)`, which `judge` reads."""
         height, width = (edge // EDGE * EDGE for edge in images.shape[-2:])
         x = ((images[..., :height, :width] - .5) * 4).contiguous(memory_format=torch.channels_last)
         x = torch.cat([x, 4 * (x - blurred(x))], 1)
@@ -58,10 +54,7 @@ class Network(nn.Module):
         energy = (F.avg_pool2d(fine.square(), 4) + 1e-4).log()
         x = self.entry(middle) + self.energy(energy) + self.alike(likeness(self.words(middle)))
         shared = x.mean((2, 3), keepdim=True)
-        return F.gelu(x - shared + self.shared(shared))
-
-    def judge(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """What is seen of each patch to severity and logits, as `forward` gives them."""
+        x = F.gelu(x - shared + self.shared(shared))
         for layer in self.coarse:
             x = x + F.gelu(layer(x))
         out = self.out(x)
