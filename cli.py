@@ -263,8 +263,9 @@ def judges() -> None:
 @app.command()
 def strategies() -> None:
     """List the strategies in configs/strategies: what they do, their papers, what they need and what they cost."""
-    from guide.strategies.listing import COLUMNS, listing
+    from guide.strategies.listing import COLUMNS, listing, source
     _list(COLUMNS, listing())
+    typer.echo(source())
 
 
 @app.command()

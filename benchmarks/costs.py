@@ -1,21 +1,21 @@
 """What each strategy costs a picture of the embedded pipeline, in processor time, as a multiple of the plain pipeline.
 
-Other work on the machine does not count. Batches of 1, one thread.
+Other work on the machine does not count. Batches of 1, one thread, the pipeline's own number of steps, DDIM, with eta 1 where a strategy
+shapes noise; noise optimisation in runs of one step, which is what it is for. The ratios depend on the networks' sizes, not on their
+weights. `--write` puts them where `guide strategies` reads them, and each row as it is measured, so that an interrupted run goes on.
 
-    python -m benchmarks.costs
-
-30 steps, since at 25 the first step of diffusers' DDIM with eta 1 is not a number on this pipeline's schedule, whose first signal is 0.
+    python -m benchmarks.costs --write
 """
-
+import json
 import platform
 import time
+from datetime import date
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
 from guide import pipelines, strategies
@@ -24,35 +24,60 @@ from guide.loops.sample import Sampler
 from guide.objectives import aimed
 from guide.run import Request
 from guide.strategies import presets
+from guide.strategies.listing import MEASURED, measured
 from probes import encoders
+from probes.atomic import write_text
 
 
-def seconds(sampler: Sampler, key: str, strength: float, repeats: int) -> float:
-    """Processor seconds of one picture, the least of some repeats."""
-    loop = bool(presets()[key].loop)
-    strategy = strategies.load(key, strength=None if loop or key == "unguided" else strength)
+def seconds(sampler: Sampler, key: str, strength: float) -> float:
+    """Processor seconds of one picture: the lesser of two runs, of one where that takes long."""
+    preset = presets()[key]
+    strategy = strategies.load(key, strength=None if preset.loop or preset.unit != "guidance" else strength)
     found = []
-    for _ in range(repeats):
+    while len(found) < 2 and sum(found) < 8:
         began = time.process_time()
         sampler((0,), strategy)
         found.append(time.process_time() - began)
     return min(found)
 
 
-def main(steps: Annotated[int, typer.Option(help="Steps a run.")] = 30,
-         repeats: Annotated[int, typer.Option(help="Runs of each.")] = 2) -> None:
+def processor() -> str:
+    """The processor's name as Linux tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def main(steps: Annotated[int, typer.Option(help="Steps a run; 0: the pipeline's own.")] = 0,
+         only: Annotated[str, typer.Option(help="These strategies alone, with commas.")] = "",
+         write: Annotated[bool, typer.Option(help="Keep them for `guide strategies`.")] = False) -> None:
     torch.set_num_threads(1)
     pipeline, encoder, brief = pipelines.load("embedded"), encoders.load("embedded"), Brief("a woman in a garden", (("baroque", 1.),))
-    settings = Request(brief, Path("."), steps=steps).settings()
-    tiny = pipelines.load_tiny(settings.tiny, "cpu", pipeline.dtype)
-    table, plain = Table("strategy", "times", "s/picture"), None
-    for key in track(["unguided", *(key for key in presets() if key not in ("unguided", "reno"))]):
-        arguments = {"prompt": brief.text(), "num_inference_steps": steps, "guidance_scale": settings.guidance_scale, "width": 128,
+    settings = Request(brief, Path("."), steps=steps or None).settings()
+    tiny, objective = pipelines.load_tiny(settings.tiny, "cpu", pipeline.dtype), aimed(brief, encoder)
+
+    def of(key: str, count: int) -> float:
+        arguments = {"prompt": brief.text(), "num_inference_steps": count, "guidance_scale": settings.guidance_scale, "width": 128,
                      "height": 128, **({"eta": 1.} if presets()[key].stochastic else {})}
-        took = seconds(Sampler(pipeline, arguments, aimed(brief, encoder), tiny), key, 10., repeats)
-        plain = plain or took
-        table.add_row(key, f"{took / plain:.1f}", f"{took:.2f}")
-    Console().print(table, f"{platform.machine()}, torch {torch.__version__}, one thread, {steps} steps, 128 x 128 pixels, batches of 1")
+        return seconds(Sampler(pipeline, arguments, objective, tiny), key, 10.)
+
+    of("unguided", 2)  # warms caches
+    told = {"date": date.today().isoformat(), "machine": f"one thread of {processor()}, torch {torch.__version__}",
+            "model": f"embedded, 128 x 128, {settings.steps} steps, batches of 1"}
+    before = measured()
+    ratios = dict(before["ratios"]) if before and all(before[name] == value for name, value in told.items()) else {}
+    table, plain = Table("strategy", "times", "s/picture"), {count: of("unguided", count) for count in (settings.steps, 1)}
+    for key in [key.strip() for key in only.split(",")] if only else ["unguided", *(key for key in presets() if key != "unguided")]:
+        count = 1 if presets()[key].loop == "reno" else settings.steps
+        if key not in ratios or only:
+            ratios[key] = 1. if key == "unguided" else round(of(key, count) / plain[count], 2)
+            if write:
+                write_text(MEASURED, json.dumps(told | {"ratios": ratios}, indent=1) + "\n")
+        table.add_row(key, f"{ratios[key]:.2f}", f"{ratios[key] * plain[count]:.2f}")
+        print(f"{key}: {ratios[key]:.2f}", flush=True)
+    Console().print(table, ", ".join(told.values()))
 
 
 if __name__ == "__main__":

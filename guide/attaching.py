@@ -1,6 +1,6 @@
 """What a `guided` block changes on a pipeline for its length: its scheduler's step, and whether weights take gradients."""
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from torch import nn
@@ -8,10 +8,16 @@ from torch import nn
 from probes.errors import UserError
 
 
+def weights(modules: Iterable[nn.Module]) -> list[nn.Parameter]:
+    """All of the modules' parameters. Going through a network takes milliseconds, so that a step is given the list of its run."""
+    return [weight for module in modules for weight in module.parameters()]
+
+
 @contextmanager
-def frozen(modules: Iterable[nn.Module]) -> Iterator[None]:
-    """No weight takes a gradient inside, so that none of what a weight's gradient needs is held in memory."""
-    held = [weight for module in modules for weight in module.parameters() if weight.requires_grad]
+def frozen(parts: Iterable[nn.Module] | Sequence[nn.Parameter]) -> Iterator[None]:
+    """No weight of the modules (or of a list of weights) takes a gradient inside: nothing that only theirs would need is held in memory."""
+    listed = list(parts)
+    held = [weight for weight in (listed if listed and isinstance(listed[0], nn.Parameter) else weights(listed)) if weight.requires_grad]
     for weight in held:
         weight.requires_grad_(False)
     try:

@@ -158,7 +158,13 @@ def unpack(pipeline, latents: Tensor, grid: tuple[int, int] | None) -> Tensor:
     if own is None or not factor or list(inspect.signature(own).parameters) != ["latents", "height", "width", "vae_scale_factor"]:
         raise UserError(f"Guidance cannot unpack the latents of {type(pipeline).__name__} into images; it knows packed latents where the "
                         "pipeline has a rule of FLUX.1's form for them.")
-    return own(latents, rows * 2 * factor, columns * 2 * factor, factor)
+    for patch in (2 * factor, factor):  # some count the patch in the factor (Bria)
+        try:
+            return own(latents, rows * patch, columns * patch, factor)
+        except RuntimeError as error:
+            refused = " ".join(str(error).split())
+    raise UserError(f"The latents of {type(pipeline).__name__} cannot be unpacked for a grid of {rows} x {columns} ({refused}); pass "
+                    "another size, or a pipeline of another family.")
 
 
 def unpatched(latents: Tensor) -> Tensor:

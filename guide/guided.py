@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from guide import noise, offloading, prediction, replay, responses
-from guide.attaching import frozen, standing_in
+from guide.attaching import frozen, standing_in, weights
 from guide.combination import combination
 from guide.decoding import Decoder, grid_of
 from guide.memory import Ladder, free, ran_out
@@ -80,7 +80,8 @@ class _Guidance:
     def __init__(self, pipeline, objective, strategy: Strategy, seeds, judge, tiny, watch, on_step, spare, on_notice, pinned):
         denoiser = next((part for part in (getattr(pipeline, name, None) for name in ("unet", "transformer")) if part is not None), None)
         if denoiser is None or not hasattr(pipeline, "scheduler"):
-            raise UserError(f"{type(pipeline).__name__} cannot be guided: it needs a scheduler and a unet or transformer.")
+            raise UserError(f"{type(pipeline).__name__} cannot be guided: it needs a scheduler and a unet or transformer; take a "
+                            "pipeline that has both, such as those of `guide models`.")
         if objective is None and strategy.strength:
             raise UserError("A strength above 0 needs an objective; pass one, or the strategy 'unguided'.")
         self.pipeline, self.objective, self.strategy, self.seeds = pipeline, objective, strategy, seeds
@@ -103,6 +104,7 @@ class _Guidance:
         began = time.perf_counter()
         call = self.call = self.signature.bind(*args, **kwargs)
         t, x, output = (call.arguments[name] for name in ("timestep", "sample", "model_output"))
+        t = t.flatten()[0] if isinstance(t, Tensor) and t.ndim else t  # one for each image, all alike (Sana Sprint)
         self._advance(t, x)
         self.supply(call.arguments)
         # Whether the pipeline goes on from what the scheduler returned; inpainting by blending does not.
@@ -197,13 +199,11 @@ class _Guidance:
         # What the pipeline says it will run (img2img, denoising_end) goes before what the schedule holds.
         left, announced = len(timesteps) - self.first, getattr(self.pipeline, "num_timesteps", None)
         self.count = announced if isinstance(announced, int) and 0 < announced <= left else left
-        if self.seeds is not None and len(self.seeds) != x.shape[0]:
-            raise UserError(f"{len(self.seeds)} seeds were given for a batch of {x.shape[0]} images; give one seed per image.")
-        seeds = (self.seeds if self.seeds is not None else seeds_of(x)) if self.pinned else []
+        seeds = seeds_of(x, self.seeds) if self.pinned else []
         self.supply = Supply(self.scheduler, self.signature, self.call.arguments, seeds, self.tell)
         if self.strategy.strength:
             self.strategy.window(self.count)
-            self.generators = view_generators(seeds)
+            self.generators, self.weights = view_generators(seeds), weights(self.modules)
             self.noise_levels, self.responses = prediction.noise_levels(self.scheduler), responses.responses(
                 self.scheduler, self.first, self.call.arguments)
 
@@ -221,7 +221,7 @@ class _Guidance:
         """
         self.watched = self.opinion = None
         # Frozen weights can make a kernel round otherwise, so the pipeline's own passes keep theirs.
-        with torch.inference_mode(False), torch.enable_grad(), frozen(self.modules), offloading.held(self.modules):
+        with torch.inference_mode(False), torch.enable_grad(), frozen(self.weights), offloading.held(self.modules):
             precise = torch.promote_types(seen.dtype, torch.float32)
             # Schedulers of models that predict a variance too hold it in further channels.
             whole, output = output, output.detach()[:, :seen.shape[1]].clone().to(precise)
@@ -331,7 +331,8 @@ class _Guidance:
         if shift is None:
             return answer
         if isinstance(answer, tuple):
-            return (answer[0] + shift.to(answer[0].dtype), *answer[1:])
+            # LCM decodes the last step's clean estimate, which is its x_{t-1}.
+            return tuple(part + shift.to(part.dtype) if part is answer[0] or torch.equal(part, answer[0]) else part for part in answer)
         answer.prev_sample = answer.prev_sample + shift.to(answer.prev_sample.dtype)
         return answer
 

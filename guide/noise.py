@@ -13,8 +13,8 @@ from probes.errors import UserError
 
 # A step of these depends on x_t and the prediction alone, so that it can be taken again.
 SINGLE_STEP = {"DDIMScheduler", "DDIMParallelScheduler", "DDPMScheduler", "DDPMParallelScheduler", "LCMScheduler", "TCDScheduler",
-               "EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "EDMEulerScheduler", "FlowMatchEulerDiscreteScheduler",
-               "FlowMatchLCMScheduler"}
+               "CogVideoXDDIMScheduler", "EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "EDMEulerScheduler",
+               "FlowMatchEulerDiscreteScheduler", "FlowMatchLCMScheduler"}
 DRAW = "randn_tensor"  # diffusers' function that every scheduler with shapeable noise calls from its own module
 
 

@@ -11,7 +11,7 @@ ALPHAS, EXPLODING, PRESERVING, FLOW, EDM = "alphas", "exploding", "preserving", 
 
 FAMILIES = {
     "DDIMScheduler": ALPHAS, "DDIMParallelScheduler": ALPHAS, "DDPMScheduler": ALPHAS, "DDPMParallelScheduler": ALPHAS,
-    "PNDMScheduler": ALPHAS, "LCMScheduler": ALPHAS, "TCDScheduler": ALPHAS,
+    "PNDMScheduler": ALPHAS, "LCMScheduler": ALPHAS, "TCDScheduler": ALPHAS, "CogVideoXDDIMScheduler": ALPHAS,
     "EulerDiscreteScheduler": EXPLODING, "EulerAncestralDiscreteScheduler": EXPLODING, "HeunDiscreteScheduler": EXPLODING,
     "LMSDiscreteScheduler": EXPLODING, "KDPM2DiscreteScheduler": EXPLODING, "KDPM2AncestralDiscreteScheduler": EXPLODING,
     "DPMSolverMultistepScheduler": PRESERVING, "DPMSolverSinglestepScheduler": PRESERVING, "UniPCMultistepScheduler": PRESERVING,

@@ -6,7 +6,8 @@ import torch
 
 from guide import noise, prediction
 
-DETERMINISTIC = {"DDIMScheduler", "DDIMParallelScheduler", "EulerDiscreteScheduler", "EDMEulerScheduler", "FlowMatchEulerDiscreteScheduler"}
+DETERMINISTIC = {"DDIMScheduler", "DDIMParallelScheduler", "CogVideoXDDIMScheduler", "EulerDiscreteScheduler", "EDMEulerScheduler",
+                 "FlowMatchEulerDiscreteScheduler"}
 MOVE = .5  # of the clean estimate: within what schedulers clip to
 
 
@@ -34,6 +35,8 @@ def responses(scheduler, first: int, arguments: Mapping[str, Any]) -> list[float
 
 
 def _stepped(scheduler, output: torch.Tensor, t, sample: torch.Tensor, extra: Mapping[str, Any]) -> torch.Tensor:
+    if str(scheduler.config.get("variance_type", "")).startswith("learned"):  # further channels hold it
+        output = torch.cat([output, torch.zeros_like(output)], 1)
     with noise.shaped(scheduler, torch.zeros_like), noise.unnoticed(sample.device):
         answer = scheduler.step(output, t, sample, **extra)
     return answer[0] if isinstance(answer, tuple) else answer.prev_sample

@@ -36,9 +36,18 @@ def resampling_generators(seeds: Sequence[int]) -> list[torch.Generator]:
     return generators([_digest(b"resampling", str(seed).encode()) for seed in seeds])
 
 
-def seeds_of(latents: Tensor) -> list[int]:
-    """A seed per image from the bits of its starting latents (n, ...): with none given, image k still depends on its own noise alone."""
-    return [_digest(b"latents", row.detach().float().cpu().numpy().tobytes()) for row in latents]
+def seeds_of(latents: Tensor, given: Sequence[int] | None = None) -> list[int]:
+    """A seed per image of a run that begins from these latents (n, ...): the given ones, twice where a pipeline holds every image twice in
+    its batch, for classifier-free guidance (DiT). With none given, from the bits of the latents: image k still depends on its own noise
+    alone."""
+    if given is None:
+        return [_digest(b"latents", row.detach().float().cpu().numpy().tobytes()) for row in latents]
+    n = len(given)
+    if len(latents) == 2 * n and torch.equal(latents[:n], latents[n:]):
+        return [*given, *given]
+    if len(latents) != n:
+        raise UserError(f"{n} seeds were given for a batch of {len(latents)} images; give one seed per image.")
+    return list(given)
 
 
 def _digest(purpose: bytes, content: bytes) -> int:

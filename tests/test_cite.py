@@ -5,6 +5,7 @@ import pytest
 
 from guide.cite import ARXIV, BY, SOURCES, UNREAD, bibtex, entry
 from guide.record import Record
+from guide.strategies import listing as listed
 from guide.strategies import presets
 from guide.strategies.listing import COLUMNS, listing, needs
 from probes import reference
@@ -76,3 +77,17 @@ def test_the_list_of_strategies_says_what_each_needs():
     assert needs(presets()["unguided"]) == "nothing"
     assert needs(presets()["dsg"]) == "gradient through denoiser and decoder, a scheduler that adds noise"
     assert "1 to 4 steps" in rows["reno"][3]
+
+
+def test_what_each_strategy_costs_was_measured():
+    """A preset that is added is measured too: python -m benchmarks.costs --write."""
+    found = listed.measured()
+    assert set(found["ratios"]) == set(presets())
+    assert found["ratios"]["unguided"] == 1
+    dear = [found["ratios"][key] for key in ("clean-image-fast", "clean-image", "clean-image-full", "dps", "lgd-mc")]
+    assert dear == sorted(dear)
+    assert found["ratios"]["best-of"] == pytest.approx(presets()["best-of"].settings["n"], rel=.25)
+    rows = {row[0]: row[4] for row in listing()}
+    assert all(row[0].isdigit() and " times" in row for row in rows.values())
+    assert found["date"] in listed.source()
+    assert found["machine"] in listed.source()

@@ -206,6 +206,27 @@ def test_a_lora_steers_and_is_replayed():
     assert (loss(steer(pipeline, DPS(strength=3.))[0]) < loss(plain)).all()
 
 
+def test_an_ip_adapter_steers_and_is_replayed():
+    """Weights of random numbers in the form in which the adapters are published; the picture prompt as embeddings."""
+    pipeline = sd()
+    before, generator = call(pipeline), torch.Generator().manual_seed(5)
+    projection = {"proj.weight": torch.randn(4 * 32, 32, generator=generator) / 5, "proj.bias": torch.zeros(4 * 32),
+                  "norm.weight": torch.ones(32), "norm.bias": torch.zeros(32)}
+    layers = {}
+    for place, name in enumerate(key for key in pipeline.unet.attn_processors if "attn2" in key):
+        width = pipeline.unet.get_submodule(name.removesuffix(".processor")).to_q.out_features
+        layers |= {f"{2 * place + 1}.to_{part}_ip.weight": torch.randn(width, 32, generator=generator) / 5 for part in "kv"}
+    pipeline.unet._load_ip_adapter_weights([{"image_proj": projection, "ip_adapter": layers}])
+    shown = {"ip_adapter_image_embeds": [torch.stack([torch.zeros(1, 32), torch.randn(1, 32, generator=generator)])]}
+    plain = call(pipeline, **shown)
+    assert not torch.equal(plain, before)
+    assert torch.equal(steer(pipeline, Replays(), **shown)[0], plain)
+    for strategy in (CleanImage(strength=3.), DPS(strength=3.)):
+        images, run = steer(pipeline, strategy, **shown)
+        assert (loss(images) < loss(plain)).all()
+        assert run.notices == []
+
+
 class OnlyColours(StableDiffusionPipeline):
     """A pipeline of one's own: another name, its own loop, guidance by hand, and a decoding that may be its own too."""
 
