@@ -39,6 +39,9 @@ def shown(report, width=160, **kwargs):
 def test_a_report_is_used_like_its_frame():
     report = copy.copy(Report.of(ROWS, {"images": 2}))
     assert len(report) == 2
+    assert isinstance(report, pd.DataFrame)
+    assert report.summary == {"images": 2}
+    assert type(report[report["error"] == ""]) is type(pd.DataFrame(report)) is type(report.rows) is pd.DataFrame
     assert list(report) == list(COLUMNS)
     assert report["year"][0] == 1690.4
     assert report.query("error == ''")["image"].tolist() == ["a b.png"]

@@ -2,11 +2,11 @@
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import distributions
 from os.path import commonpath, relpath
 from pathlib import Path
+from typing import ClassVar
 
 import pandas as pd
 from rich.box import SIMPLE_HEAD
@@ -28,33 +28,32 @@ Column = tuple[str, bool, list[str]]
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
-@dataclass(frozen=True)
-class Report:
-    """`rows` has `COLUMNS`, and after them people's ratings where a table had some; rows of images that could not be read have an `error`.
+class Report(pd.DataFrame):
+    """A DataFrame of `COLUMNS`, and after them people's ratings where a table had some; rows of what could not be read have an `error`.
 
     Probabilities are in [0, 1], log-odds natural, years in years; `style_probability` and `verdict_style_probability` are of the
     intended styles (summed), or of the top one where none was intended. `kept`: the verdict's first style is an intended one.
-    A report is used like its frame, too: `report["year"]`, `report.head()`, `len(report)`.
-    `pictures`: numbers of rows -> their thumbnails (JPEG) and maps of damage (PNG), where they were kept.
+    `rows` is the frame alone; `summary` what it comes to, with `sentences`; `pictures`: numbers of rows -> their thumbnails (JPEG) and
+    maps of damage (PNG), where they were kept. `to_html`, `to_csv`, `to_parquet` and `to_json` write to a path, whole or not at all.
     """
 
-    rows: pd.DataFrame
-    summary: dict = field(default_factory=dict)
-    pictures: Pictures | None = field(default=None, repr=False, compare=False)
+    _metadata: ClassVar[list[str]] = ["summary", "pictures"]  # what is no column
 
-    def __getitem__(self, key: object) -> object:
-        return self.rows[key]
+    def __init__(self, rows: pd.DataFrame, summary: dict | None = None, pictures: Pictures | None = None):
+        super().__init__(rows)
+        self.summary, self.pictures = summary or {}, pictures
 
-    def __getattr__(self, name: str) -> object:
-        if name == "rows" or (name.startswith("__") and name != "__dataframe__"):
-            raise AttributeError(name)
-        return getattr(self.rows, name)
+    @property
+    def _constructor(self) -> type[pd.DataFrame]:
+        """What is selected or computed from a report is a frame, and no report."""
+        return pd.DataFrame
 
-    def __len__(self) -> int:
-        return len(self.rows)
+    @property
+    def rows(self) -> pd.DataFrame:
+        return pd.DataFrame(self)
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.rows)
+    def copy(self, deep: bool | None = None) -> "Report":
+        return Report(self.rows.copy(deep), self.summary, self.pictures)
 
     def __bool__(self) -> bool:
         return True
