@@ -99,6 +99,8 @@ def compare(styles: compared.Styles = None, strategies: compared.Strategies = No
     strengths = [*(strengths or []), *([f"{strength:g}"] if strength is not None else [])] or None
     _brief(prompt, "", avoid, period, True)
     folder = typed(out or rescore or _folder(f"compare-{suite}" if suite else "compare"))
+    if rescore and any((suite, styles, strategies, seeds, strengths, choice_seeds, style_from, budget, best_of, crossed, model, steps)):
+        raise UserError("A run that is read anew stays what it was; with --rescore name --encoder, --judges and --out alone.")
     from guide.comparing.suites import resolved
     asked = None if rescore else resolved(
         folder, suite, styles=styles, strategies=strategies, seeds=seeds, strengths=strengths, choice_seeds=choice_seeds,

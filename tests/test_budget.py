@@ -154,6 +154,7 @@ def test_cells_cross_styles_wordings_and_prompts(tmp_path):
 def test_choice_seeds_are_others_than_those_that_report(tmp_path):
     assert asked(tmp_path).choosing() == (1000, 1001)
     assert not set(asked(tmp_path, seeds=tuple(range(1000, 1008))).choosing()) & set(range(1000, 1008))
+    assert asked(tmp_path, judges=("verdict",)).choosing() == ()  # the referee chooses, or nobody does
     with pytest.raises(UserError, match="apart"):
         asked(tmp_path, choice_seeds=(3, 4))
 

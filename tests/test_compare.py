@@ -165,6 +165,12 @@ def test_rescoring_makes_no_picture_and_keeps_the_choice(finished):
     assert "verdict_log_odds" not in results.rows
     assert [(row["arm"], row["chosen"]) for row in results.choice] == [(row["arm"], row["chosen"]) for row in whole.choice]
     np.testing.assert_array_equal(results.rows["referee_log_odds"], whole.rows["referee_log_odds"])
+    whole_again, _ = tournament.rescore(request.out, request.out / "again", judges=("verdict",), device="cpu")
+    same(whole_again.rows, whole.rows[whole_again.rows.columns])
+    assert whole_again.conclusions[-1] == whole.conclusions[-1]  # what the referee chose then
+    assert whole_again.asked.command == "guide compare"
+    with pytest.raises(UserError, match="referee, who is no judge here"):
+        tournament.compare(replace(request, judges=("verdict",)))
     (request.out / "plan.json").rename(request.out / "gone")
     with pytest.raises(UserError, match="plan"):
         tournament.rescore(request.out, device="cpu")

@@ -26,7 +26,8 @@ class Asked:
     `styles`: each a style or a mixture (`baroque:.7+ukiyo-e:.3`); `strengths`: `5,10,20`, or with a strategy before it `cfg=2,8`;
     `choice_seeds`: None for as many as half of `seeds`, from 1000 on; `style_from`: of SOURCES; `budget`: "", `seconds`, `calls`, or with
     an amount a picture `seconds:8`; `best_of`: numbers of candidates, empty for those at equal seconds; `crossed`: so many of each
-    style's own prompts, each at every seed, 0 to go round them as `guide generate` does.
+    style's own prompts, each at every seed, 0 to go round them as `guide generate` does; `steered_by`: the encoder that steered, where
+    another one reads the pictures anew.
     """
 
     out: Path
@@ -54,6 +55,7 @@ class Asked:
     batch: int = 4
     suite: str = ""
     command: str = ""
+    steered_by: str = ""
 
     def __post_init__(self):
         for name, values in (("style", self.styles), ("seed", self.seeds), ("strategy", self.strategies), ("judge", self.judges)):
@@ -71,9 +73,11 @@ class Asked:
             raise UserError(f"The seed {min(both)} would choose the strengths and report them too; keep the two sets of seeds apart.")
 
     def choosing(self) -> tuple[int, ...]:
-        """The seeds on which the strengths are chosen."""
+        """The seeds on which the strengths are chosen; none where the referee, who chooses, is not asked."""
         if self.choice_seeds is not None:
             return self.choice_seeds
+        if "referee" not in self.judges:
+            return ()
         free = (seed for seed in range(CHOICE_FROM, CHOICE_FROM + 2 * len(self.seeds) + 8) if seed not in self.seeds)
         return tuple(next(free) for _ in range(max(2, (len(self.seeds) + 1) // 2)))
 

@@ -20,6 +20,7 @@ from probes.audit import audit
 from probes.config import lookup, styles
 from probes.errors import UserError
 from probes.image import load
+from probes.lineage import same_family
 
 GUIDE = (
     "style_log_odds",
@@ -47,10 +48,7 @@ def read(
     OF_A_JUDGE, `ms_ssim`, `feature_distance` in the first judge's eyes, `lpips` where it can be had, COSTS, `image`. Every picture is
     read from its file, so that a run that went on and one in one go give the same numbers.
     """
-    jury = {name: judges.load(name, device) for name in asked.judges}
-    lineage = encoders.load(asked.encoder, device).lineage
-    for judge in jury.values():
-        judge.check([lineage])
+    jury = seated(asked, device)
     told = [(which, job, seed, path) for which, job in jobs for seed, path in zip(job.seeds, job.paths(asked.out), strict=True)]
     first = asked.judges[0]
     report = audit(
@@ -58,7 +56,7 @@ def read(
         intent=[job.brief for _, job, *_ in told],
         encoder=asked.encoder,
         judge=first,
-        steered_by=(asked.encoder,),
+        steered_by=tuple(dict.fromkeys((asked.steered_by or asked.encoder, asked.encoder))),
         device=device,
         folder=asked.out / "readings",
         on_progress=lambda done, total: on_progress("reading the pictures", done, total),
@@ -76,6 +74,18 @@ def read(
     rows = pd.concat([rows, _apart(told, seen[first][1], device, asked, on_progress)], axis=1)
     rows["features"] = list(seen[first][1])
     return rows, report.summary
+
+
+def seated(asked: Asked, device: str) -> dict[str, judges.Judge]:
+    """The judges by name. UserError where one is of the family of what steered, or of another judge."""
+    found = {name: judges.load(name, device) for name in asked.judges}
+    steering = [encoders.load(name, device).lineage for name in dict.fromkeys((asked.steered_by or asked.encoder, asked.encoder))]
+    jury = list(found.values())
+    for k, one in enumerate(jury):
+        one.check(steering)
+        if clash := next(((other.name, why) for other in jury[:k] if (why := same_family(other.lineage, one.lineage))), None):
+            raise UserError(f"The judges {clash[0]} and {one.name} are of one family ({clash[1]}); name judges of different families.")
+    return found
 
 
 def _alike(told: list, rows: pd.DataFrame, first: tuple[pd.DataFrame, np.ndarray]) -> tuple:

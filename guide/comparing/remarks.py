@@ -18,6 +18,8 @@ def remarks(
     found: Sequence[Effect], asked: Asked, summary: dict, choice: Sequence[dict], plans: Mapping[str, Plan], spent: Sequence[Spent]
 ) -> Iterator[str]:
     """Sentences; what was not used is not explained."""
+    if asked.steered_by and asked.steered_by != asked.encoder:
+        yield f"The pictures were steered by {asked.steered_by}; the guide's column is what {asked.encoder} reads, which did not steer."
     yield from _tests([e for e in found if e.contrasts], asked.judges[0])
     if choice:
         said = ", ".join(dict.fromkeys(row["arm"] for row in choice if row["chosen"]))
@@ -25,6 +27,8 @@ def remarks(
         if asked.judges[0] != REFEREE:
             own = f"The referee's own column is therefore not impartial between strengths; the {asked.judges[0]}'s is."
         yield f"Strengths chosen by the referee, on {_span(asked.choosing())}, of which nothing is reported: {said}. {own}"
+    elif any(len(some) > 1 for one in plans.values() for some in one.contested().values()):
+        yield "No strength was chosen on other seeds: each reports, and the best of several is too good by that choice."
     for setting, one in plans.items():
         if others := [f"{kind} ({words})" for kind, words in one.samplers.items() if kind]:
             yield (

@@ -12,18 +12,17 @@ import torch
 from guide import pipelines, record
 from guide.comparing import budget, making, plan
 from guide.comparing.asked import Asked, Setting, cells
-from guide.comparing.choice import chosen
+from guide.comparing.choice import REFEREE, chosen
 from guide.comparing.choice import read as earlier_choice
 from guide.comparing.plan import Plan
 from guide.comparing.publishing import machine
-from guide.comparing.reading import read
+from guide.comparing.reading import read, seated
 from guide.comparing.results import Results
 from guide.run import Request, fingerprint, remarks, unlike
 from probes import encoders, judge
 from probes.atomic import write_text
 from probes.auditing.processes import Process, joined
 from probes.errors import UserError
-from probes.lineage import same_family
 
 Progress = Callable[[str, int, int], None]
 Notice = Callable[[object], None]
@@ -48,6 +47,7 @@ def compare(
     _checked(asked)
     settings = asked.settings()
     resolved = record.plain({**vars(asked), "settings": [vars(s) for s in settings], "kind_of_run": "tournament"})
+    resolved.pop("steered_by")
     resolved |= {"model": asked.models[0], "strategies": {name: {} for name in asked.strategies}}
     before = record.earlier(asked.out, resolved, "compare", FREE)
     now = record.Record(resolved, command=asked.command, kind="compare", seeds=asked.seeds)
@@ -55,11 +55,7 @@ def compare(
         (before or now).write(asked.out / "record.json")  # a folder that cannot be written is found out before the work
     on_progress("loading", 0, 0)
     encoder = encoders.load(asked.encoder, process.device)
-    jury = [judge.load(name, process.device) for name in asked.judges]
-    for k, one in enumerate(jury):
-        one.check([encoder.lineage])
-        if clash := next(((other.name, why) for other in jury[:k] if (why := same_family(other.lineage, one.lineage))), None):
-            raise UserError(f"The judges {clash[0]} and {one.name} are of one family ({clash[1]}); name judges of different families.")
+    jury = seated(asked, process.device).values()
     now.device = process.device
     now.weights = {"encoder": encoder.fingerprint, **{one.name: one.lineage.weights for one in jury}}
     now.lineages = {"encoder": encoder.lineage, **{one.name: one.lineage for one in jury}}
@@ -126,7 +122,7 @@ def _choice(rows: pd.DataFrame, one: Plan, asked: Asked) -> list[dict]:
         & (rows["setting_steps"] == settings.steps)
         & (rows["guidance_scale"] == settings.guidance_scale)
     )
-    if "referee" not in asked.judges:
+    if REFEREE not in asked.judges:
         return []
     return chosen(rows[mine], one.setting.said())
 
@@ -192,7 +188,10 @@ def _checked(asked: Asked) -> None:
         found = cells(asked, setting)
         if len({cell.folder for cell in found}) < len(found):
             raise UserError("Two of the styles would share a folder; name each of them once.")
-        plan.field_of(asked, setting)
+        names = [arm.strategy for arm in plan.field_of(asked, setting) if arm.strategy != "unguided"]
+        if asked.choosing() and REFEREE not in asked.judges and len(set(names)) < len(names):
+            why = "Strengths are chosen by the referee, who is no judge here"
+            raise UserError(f"{why}; add referee to --judges, or leave out --choice-seeds.")
     try:
         asked.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -215,7 +214,8 @@ def rescore(
     target = out or folder / (
         "rescored-" + "-".join(filter(None, (Path(encoder).name if encoder else "", *judges))) if encoder or judges else "rescored"
     )
-    fresh = replace(asked, encoder=encoder or asked.encoder, judges=judges or asked.judges)
+    fresh = replace(asked, encoder=encoder or asked.encoder, judges=judges or asked.judges, steered_by=asked.encoder)
+    fresh = replace(fresh, choice_seeds=asked.choosing())
     plans = plan.read(folder / "plan.json", fresh.settings())
     if left := [job for one in plans for job in making.missing([job for _, job in one.jobs(fresh)], folder)]:  # missing or not whole
         several = f"{len(left)} batches of pictures are" if len(left) > 1 else "A batch of pictures is"
