@@ -1,5 +1,6 @@
 """Effects from rows alone: a planted truth is found, a shuffled one is not, and every figure can be had from the rows by another way."""
 
+from itertools import product
 from math import isnan, nan
 
 import numpy as np
@@ -138,6 +139,15 @@ def test_nothing_is_bold_without_significance():
     assert not significant(0.01, Interval(1.0, -0.5, 1.5, 10, 10, ""))
     assert not significant(nan, Interval(1.0, nan, nan, 1, 1, ""))
     assert significant(0.01, Interval(1.0, 0.5, 1.5, 10, 10, ""))
+
+
+@pytest.mark.parametrize("prompts", [2, 3, 4, 5, 6])
+def test_labels_dealt_anew_in_every_way_are_significant_in_one_of_sixteen_at_most(prompts):
+    """One seed a prompt, an effect that hardly varies: as many signs as there are, each counted once."""
+    tight = 1 + 0.02 * np.random.default_rng(0).normal(size=prompts)
+    signs = [np.array(one) for one in product((1, -1), repeat=prompts)]
+    found = [mean_difference(tight * one, range(prompts)) for one in signs]
+    assert np.mean([significant(one.p, one) for one in found]) <= 1 / 16
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from guide.comparing.budget import TOLERANCE, WORDS, parsed
 from guide.comparing.choice import REFEREE
 from guide.comparing.effects import ALL, Contrast, Effect
 from guide.comparing.plan import Plan
+from guide.comparing.significance import SIGNS
 from guide.comparing.spending import Spent
 from probes import distance
 
@@ -75,6 +76,8 @@ def _tests(some: Sequence[Effect], judge: str) -> Iterator[str]:
     family = max(len(group) for group in _families(some).values())
     holm = " after Holm's correction over all arms of the table" if family > 1 else ""
     yield f"Bold: p < .05 ({how}){holm}, and an interval without 0."
+    if any(one.difference.pairs == one.difference.clusters < SIGNS for one in own):
+        yield f"Fewer than {SIGNS} prompts of one seed each put nothing in bold: their signs agree by chance too often."
     if any(not isnan(one.wilcoxon) for one in own):
         fewest = min(one.difference.clusters for one in own)
         never = f" With fewer than {FEWEST_FOR_RANKS} of them it cannot come below .05." if fewest < FEWEST_FOR_RANKS else ""

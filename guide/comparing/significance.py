@@ -11,6 +11,7 @@ from scipy.stats import t as student
 from guide.statistics import Interval, clusters_of, mean_difference
 
 ALPHA, POWER = 0.05, 0.8
+SIGNS = 5
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -128,5 +129,8 @@ def _first(enough: Callable[[int], bool]) -> int | None:
 
 
 def significant(adjusted: float, interval: Interval) -> bool:
-    """Whether a figure may be set in bold: its adjusted p is below .05 and its interval leaves 0 out."""
+    """Whether a figure may be set in bold: its adjusted p is below .05 and its interval leaves 0 out. Never where fewer than SIGNS prompts
+    have one seed each: with labels dealt anew, all of 4 differences agree in 1 of 8 experiments, of 3 in 1 of 4."""
+    if interval.pairs == interval.clusters < SIGNS:
+        return False
     return not isnan(adjusted) and adjusted < ALPHA and interval.excludes_zero
