@@ -11,7 +11,7 @@ from PIL import Image
 from rich.console import Console
 
 from guide import png
-from guide.comparing import grids
+from guide.comparing import grids, plots
 from guide.comparing.asked import Arm, Asked
 from guide.comparing.budget import Cost
 from guide.comparing.choice import read as read_choice
@@ -24,6 +24,7 @@ from guide.comparing.results import Results
 from guide.comparing.significance import needed
 from guide.comparing.spending import Spent, against_budget
 from guide.comparing.tables import tables
+from guide.statistics import Interval
 
 SETTING = "embedded, 25 steps, CFG 4"
 ARMS = {
@@ -155,6 +156,14 @@ def test_advice_names_seeds_and_prompts(tmp_path):
     assert few.seeds * 2 > many.seeds * 8
     assert "one prompt" in needed(0.3 + draws.normal(size=8), [0] * 8).long()
     assert needed(0.3 + draws.normal(size=8), [0] * 8).prompts is None
+
+
+def test_an_endless_interval_does_not_hide_the_means():
+    gains = [Interval(m, low, high, 4, 4, "") for m, low, high in ((2.0, 1.0, 3.0), (1.0, 0.0, 80.0), (nan, nan, nan), (-0.5, nan, nan))]
+    low, high = plots._limits(gains)
+    assert -1 < low < -0.5
+    assert 3 < high < 6
+    assert plots._limits([]) == pytest.approx((-0.006, 0.006))
 
 
 @pytest.mark.parametrize(("size", "said"), [(3, "1 KiB"), (5 * 2**20, "5 MiB"), (2.5 * 2**30, "2.5 GiB"), (500 * 2**30, "500 GiB")])

@@ -12,6 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from guide.comparing.effects import ALL, Effect
+from guide.statistics import Interval
 from probes.atomic import replacing, write_text
 from probes.diagrams import INK
 
@@ -91,6 +92,7 @@ def _panels(
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, len(wordings), sharey=True, sharex=True, squeeze=False)[0]
     strategies = list(dict.fromkeys(e.strategy for e in some if e.strategy != "unguided"))
+    axes[0].set_ylim(*_limits([e.contrasts[f"{results.judge}_gain"].difference for e in some]))
     handles = {}
     for one, named in zip(axes, wordings, strict=True):
         own = [e for e in some if e.named == named]
@@ -120,6 +122,17 @@ def _panels(
     axes[0].set_ylabel(f"{results.judge}'s gain in log-odds")
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(len(handles), 5), handletextpad=0.3)
     return figure
+
+
+def _limits(gains: Sequence[Interval]) -> tuple[float, float]:
+    """Limits that hold 0, all means, and intervals as far as they are not endless, as those of few prompts may be."""
+    means = [0.0, *(gain.mean for gain in gains if not isnan(gain.mean))]
+    low, high = min(means), max(means)
+    room = 1.2 * max(high - low, 0.5)
+    ends = [end for gain in gains for end in (gain.low, gain.high) if not isnan(end)]
+    low, high = max(min([low, *ends]), low - room), min(max([high, *ends]), high + room)
+    pad = 0.06 * max(high - low, 0.1)
+    return low - pad, high + pad
 
 
 def _log_seconds(axes, values: Sequence[float]) -> None:

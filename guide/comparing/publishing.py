@@ -66,12 +66,12 @@ def _made(results: "Results") -> Iterator[str]:
     torch_ = f", torch {run.versions['torch']}" if run and "torch" in run.versions else ""
     minutes = results.rows["seconds"].sum() / 60 / processes
     yield f"{date}, {commit}, {where}{torch_}; {minutes:.0f} minutes for {len(results.rows)} pictures."
-    prompts = len(report[["style", "prompt"]].drop_duplicates())
+    counts = {"prompt": len(report[["style", "prompt"]].drop_duplicates()), "seed": report["seed"].nunique()}
+    said = " and ".join(f"{count} {name}{'s' * (count != 1)}" for name, count in counts.items())
     chosen = len(results.rows) - len(report)
-    yield (
-        f"{'; '.join(dict.fromkeys(e.setting for e in results.effects))}; styles {', '.join(dict.fromkeys(report['style']))}; {prompts} "
-        f"prompts and {report['seed'].nunique()} seeds report, {chosen} pictures at seeds of their own chose strengths."
-    )
+    more = f"; {chosen} pictures at seeds of their own chose the strengths" if chosen else ""
+    settings, styles = dict.fromkeys(e.setting for e in results.effects), dict.fromkeys(report["style"])
+    yield f"{'; '.join(settings)}; {', '.join(styles)}; {said} report{more}."
 
 
 def _machine(folder: Path) -> dict:

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 SIDE, QUALITY = 160, 72  # of a picture on the page, in pixels and of WebP
 FAMILY = Path(probes.__file__).parent / "auditing" / "page"
 SAID = {
-    "frontier-cost": "Gain against cost. A full mark is the strength that the referee chose, on other seeds; bars are 95 % intervals.",
+    "frontier-cost": "Gain against cost. A full mark is the strength that the referee chose, on other seeds; bars are 95 % intervals, "
+    "those of few prompts cut at the edge.",
     "frontier-distance": "Gain against distance: what the style costs in likeness to the same seed unguided.",
     "guide-and-judge": "Guide against judge. On the dashed line both see the same gain; in the shaded region only the guide does.",
     "styles": "Style by style. Lines are 95 % intervals; those of few prompts are cut at the edge.",
