@@ -26,7 +26,7 @@ from torch import Tensor
 
 from benchmarks.transfer_tables import MEASURED, at_equal_distance, means, sheet
 from guide.brief import Brief
-from guide.transfer import colour, content, statistics, target
+from guide.transfer import brushwork, colour, content, statistics, target
 from guide.transfer.request import Request
 from guide.transfer.run import Opened
 from probes import encoders, image, judge
@@ -134,8 +134,9 @@ def read(encoder, watcher: judge.Judge, photo: Tensor, picture: Tensor, style: s
     opinion = watcher(torch.cat([photo, picture]))
     odds = watcher.log_odds(opinion, ((style, 1.),))
     names = statistics.stages(encoder)
-    wanted, spread = target.of_styles(encoder, ((style, 1.),), photo).at(SIDE)
-    brush = float(statistics.distance(statistics.measured(encoder, picture, list(names)), wanted, spread, names))
+    found = statistics.measured(encoder, picture, list(names))
+    # To the nearest of the paintings that stand for the style: methods choose among them differently.
+    brush = min(float(statistics.distance(found, *one.at(SIDE), names)) for one in brushwork.paintings(encoder, style))
     return far | {"gain": float(odds[1] - odds[0]), "kept": float(opinion.styles[1].argmax() == watcher.labels.index(style)),
                   "damage": float(opinion.severity[1] - opinion.severity[0]), "brushwork": brush}
 

@@ -103,6 +103,19 @@ def test_distances_are_zero_for_the_photograph_and_grow_with_damage(embedded_enc
     assert gradient.abs().sum() > 0
 
 
+@pytest.mark.parametrize("name", ["structure", "self-similarity"])
+def test_distances_are_zero_for_the_photograph_wherever_the_grid_lies(embedded_encoder, photo, name):
+    """A pattern that hides between the encoder's strides at one place shows at another."""
+    measure = content.distances(embedded_encoder, photo, (name,))[name]
+    assert max(float(measure(photo, place)) for place in range(content.PLACES)) < 1e-5
+    assert torch.equal(content.moved(photo, 0), photo)
+    assert len({(3 * place % content.PLACES, place) for place in range(content.PLACES)}) == content.PLACES
+    far = photo.flip(-1)
+    found = [float(measure(far, place)) for place in range(content.PLACES)]
+    assert len({round(one, 6) for one in found}) > 1
+    assert max(found) < 1.3 * min(found)
+
+
 @pytest.mark.parametrize("style", STYLES)
 def test_paintings_stand_for_every_style_that_was_learned(embedded_encoder, photo, style):
     found = brushwork.paintings(embedded_encoder, style)

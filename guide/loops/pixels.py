@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from guide.transfer import colour, statistics
 from guide.transfer.canvas import Canvas
+from guide.transfer.content import PLACES
 from guide.transfer.target import Target, shrunk
 from probes.constraints import Constraint
 from probes.encoders import Encoder
@@ -79,7 +80,7 @@ def paint(photo: Tensor, start: Tensor, aim: Aim, generator: torch.Generator, pa
             optimizer.param_groups[0]["lr"] = pace.rate / (1 + level) * min(1., 2 * (1 - index / count) + .05)
             with torch.inference_mode(False), torch.enable_grad():
                 picture = aim.compose(canvas())
-                loss, row, violations = seen.loss(picture, generator, multipliers)
+                loss, row, violations = seen.loss(picture, generator, multipliers, len(trace))
                 (gradient,) = torch.autograd.grad(loss, canvas.coefficients)
             usable = bool(gradient.isfinite().all())
             if usable:
@@ -118,7 +119,8 @@ class _Seen:
                 wanted = own.toward(wanted, aim.strength)
             self.looks.append((tuple(small.shape[-2:]), mask, wanted, spread))
 
-    def loss(self, picture: Tensor, generator: torch.Generator, multipliers: Mapping[str, Tensor]) -> tuple[Tensor, dict, dict]:
+    def loss(self, picture: Tensor, generator: torch.Generator, multipliers: Mapping[str, Tensor], step: int
+             ) -> tuple[Tensor, dict, dict]:
         """The loss, a row for the trace, and each constraint's violation."""
         aim = self.aim
         loss, row, violations = torch.zeros((), device=picture.device), {}, {}
@@ -133,7 +135,7 @@ class _Seen:
             loss = loss + aim.weight * values.loss.sum()
             row |= {name: float(score) for name, score in values.terms.items()}
         for name, constraint in aim.constraints.items():
-            score = constraint.measure(picture)
+            score = constraint.measure(picture, step % PLACES)
             violation = constraint.violation(score)
             loss = loss + constraint.loss(violation, multipliers[name]).sum()
             violations[name], row[name] = violation.detach(), float(score.detach())

@@ -13,23 +13,28 @@ from probes.constraints import Constraint
 from probes.encoders import Encoder
 from probes.features import convolutional
 
+PLACES = 8  # as many as pixels of the stride of the stages that see shapes
 LARGEST = 320  # pixels on the longer side at which distances are measured: what a picture shows is there in full
 
 
 @dataclass(frozen=True, eq=False)
 class Distance:
-    """`measure(images)` -> `(n,)`: 0 for the photograph itself, higher is farther; differentiable. `scale`: a step that matters."""
+    """`measure(images, place)` -> `(n,)`: 0 for the photograph itself, higher is farther; differentiable. `scale`: a step that matters.
+
+    A network with strides sees some pixels more than their neighbours, and descent draws that grid into a picture. `place`, 0 to
+    PLACES - 1, moves picture and photograph alike against the grid; 0, which is what reports are of, moves nothing.
+    """
 
     name: str
     unit: str
     range: tuple[float, float]
     scale: float
-    measure: Callable[[Tensor], Tensor]
+    measure: Callable[[Tensor, int], Tensor]
     higher_is_better: bool = False
 
-    def __call__(self, images: Tensor) -> Tensor:
+    def __call__(self, images: Tensor, place: int = 0) -> Tensor:
         """Images `(n, 3, h, w)` in [0, 1] of the photograph's shape, of any size."""
-        return self.measure(fitted(images))
+        return self.measure(fitted(images), place)
 
 
 NAMES = {
@@ -79,29 +84,37 @@ def middle(encoder: Encoder) -> tuple[str, ...]:
     return tuple(dict.fromkeys(blocks[max(0, round(len(blocks) * share) - 1)] for share in (.5, .75)))
 
 
-def at_size(photo: Tensor, read: Callable[[Tensor], Any]) -> Callable[[Tensor], Any]:
-    """What `read` gives of the photograph at the size of the images it is compared with, once for each size: descent begins small."""
+def at_size(photo: Tensor, read: Callable[[Tensor], Any]) -> Callable[[Tensor, int], Any]:
+    """What `read` gives of the photograph at the size and the place of the images it is compared with, once for each: descent begins
+    small."""
     known = {}
 
     @torch.no_grad()
-    def own(images: Tensor) -> Any:
+    def own(images: Tensor, place: int = 0) -> Any:
         size = tuple(images.shape[-2:])
-        if size not in known:
-            known[size] = read(image.resize(photo, size, "bilinear").clamp(0, 1))
-        return known[size]
+        if (size, place) not in known:
+            known[size, place] = read(moved(image.resize(photo, size, "bilinear").clamp(0, 1), place))
+        return known[size, place]
     return own
+
+
+def moved(images: Tensor, place: int) -> Tensor:
+    """The pictures down and to the right by some of 0 to 7 pixels, their borders mirrored; at place 0 as they are."""
+    down, right = 3 * place % PLACES, place % PLACES
+    return F.pad(images, (right, PLACES - right, down, PLACES - down), mode="reflect") if place % PLACES else images
 
 
 def _maps(encoder: Encoder, images: Tensor) -> list[Tensor]:
     return list(encoder.maps(images, middle(encoder), native=convolutional(encoder.clip.visual)).values())
 
 
-def structure(encoder: Encoder, photo: Tensor) -> Callable[[Tensor], Tensor]:
+def structure(encoder: Encoder, photo: Tensor) -> Callable[[Tensor, int], Tensor]:
     """Mean over places and stages of 1 - cosine to the photograph's map at the same place."""
     own = at_size(photo, lambda pixels: _maps(encoder, pixels))
 
-    def measure(images: Tensor) -> Tensor:
-        apart = [1 - F.cosine_similarity(found, kept, dim=1) for found, kept in zip(_maps(encoder, images), own(images), strict=True)]
+    def measure(images: Tensor, place: int = 0) -> Tensor:
+        seen, held = _maps(encoder, moved(images, place)), own(images, place)
+        apart = [1 - F.cosine_similarity(found, kept, dim=1) for found, kept in zip(seen, held, strict=True)]
         return torch.stack([one.flatten(1).mean(1) for one in apart]).mean(0)
     return measure
 
@@ -117,26 +130,30 @@ def self_similarity(encoder: Encoder, photo: Tensor) -> Callable[[Tensor], Tenso
         places = F.normalize(held.flatten(2), dim=1)
         return places.transpose(1, 2) @ places
     own = at_size(photo, matrix)
-    return lambda images: (matrix(images) - own(images)).abs().mean((1, 2)) / 2
+    return lambda images, place=0: (matrix(moved(images, place)) - own(images, place)).abs().mean((1, 2)) / 2
 
 
 def content(encoder: Encoder, photo: Tensor) -> Callable[[Tensor], Tensor]:
     """What the encoder says of the whole picture."""
     with torch.no_grad():
         own = encoder(photo)
-    return lambda images: 1 - encoder(images) @ own[0]
+    return lambda images, place=0: 1 - encoder(images) @ own[0]
 
 
 def ms_ssim(encoder: Encoder, photo: Tensor) -> Callable[[Tensor], Tensor]:
     """Needs no network."""
     own = at_size(photo, lambda pixels: pixels)
-    return lambda images: 1 - distance.ms_ssim(images, own(images).expand_as(images))
+    return lambda images, place=0: 1 - distance.ms_ssim(images, own(images).expand_as(images))
 
 
 def lpips(encoder: Encoder, photo: Tensor) -> Callable[[Tensor], Tensor]:
     """Only with its real trunk: a random one would be no perceptual distance."""
     network, own = distance.lpips(str(photo.device)), at_size(photo, lambda pixels: pixels)
-    return lambda images: network(images, own(images).expand_as(images))
+
+    def measure(images: Tensor, place: int = 0) -> Tensor:
+        images, kept = moved(images, place), own(images, place)
+        return network(images, kept.expand_as(images))
+    return measure
 
 
 def artifacts(encoder: Encoder, photo: Tensor) -> Callable[[Tensor], Tensor]:
@@ -144,7 +161,7 @@ def artifacts(encoder: Encoder, photo: Tensor) -> Callable[[Tensor], Tensor]:
     from probes.artifacts import ArtifactProbe
     measure = ArtifactProbe(encoder).aim()
     own = at_size(photo, measure)
-    return lambda images: (measure(images) - own(images)).clamp_min(0)
+    return lambda images, place=0: (measure(images) - own(images)).clamp_min(0)
 
 
 BUILDERS = {"structure": structure, "self-similarity": self_similarity, "content": content, "ms-ssim": ms_ssim, "lpips": lpips,
