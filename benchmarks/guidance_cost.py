@@ -69,17 +69,23 @@ class Bench:
     repeats: int
 
     def seconds(self, compute: Callable[[], object], more: int = 1) -> float:
-        """Median seconds; on one CPU thread the process's own, on a GPU until it is done."""
-        clock = time.process_time if self.device == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
+        """Median seconds; on one CPU thread the thread's own, on a GPU until it is done."""
         compute()
-        times = []
-        for _ in range(self.repeats * more):
-            self._wait()
-            began = clock()
+        return statistics.median(self._timed(compute) for _ in range(self.repeats * more))
+
+    def rounds(self, *computes: Callable[[], object]) -> list[list[float]]:
+        """Seconds of each, one after the other in `repeats` rounds: a machine that slows down slows all of a round."""
+        for compute in computes:
             compute()
-            self._wait()
-            times.append(clock() - began)
-        return statistics.median(times)
+        return [[self._timed(compute) for compute in computes] for _ in range(self.repeats)]
+
+    def _timed(self, compute: Callable[[], object]) -> float:
+        clock = time.thread_time if self.device == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
+        self._wait()
+        began = clock()
+        compute()
+        self._wait()
+        return clock() - began
 
     def _wait(self) -> None:
         if self.device.startswith("cuda"):
@@ -90,15 +96,19 @@ class Bench:
                 for i in range(terms)]
         return Objective(made, Views(count=crops))
 
-    def run(self, strategy: Strategy, objective: Objective | None, steps: int, tiny: bool = True) -> float:
-        """Seconds of a run of `steps`."""
+    def running(self, strategy: Strategy, objective: Objective | None, steps: int, tiny: bool = True) -> Callable[[], None]:
+        """A run of `steps`."""
         def compute() -> None:
             with guided(self.pipeline, objective, strategy, seeds=tuple(range(self.batch)), tiny=self.tiny if tiny else None):
                 self.pipeline(self.batch, steps)
-        return self.seconds(compute)
+        return compute
 
-    def parts(self, crops: int, tiny: bool, through: bool) -> float:
-        """Decoder, encoder (and denoiser) alone, each forward and backward: what a guided step cannot do without."""
+    def run(self, strategy: Strategy, objective: Objective | None, steps: int, tiny: bool = True) -> float:
+        """Seconds of that."""
+        return self.seconds(self.running(strategy, objective, steps, tiny))
+
+    def parts(self, crops: int, tiny: bool, through: bool, steps: int) -> Callable[[], None]:
+        """Decoder, encoder (and denoiser) alone, forward and backward, as often as there are steps: what guidance cannot do without."""
         vae = self.tiny if tiny else self.pipeline.vae
         dtype, side = vae.dtype, self.pipeline.side
         z = torch.zeros(self.batch, 4, side, side, device=self.device, dtype=dtype)
@@ -111,13 +121,16 @@ class Bench:
                 y = compute(x)
                 torch.autograd.grad(y, x, torch.ones_like(y))
 
-        total = self.seconds(lambda: slope(lambda x: vae.decode(x, return_dict=False)[0], z), 2)
-        total += self.seconds(lambda: slope(lambda x: objective(x, views).loss, pixels), 2)
-        if through:
-            text = torch.zeros(2 * self.batch, 77, self.pipeline.text, device=self.device, dtype=self.pipeline.unet.dtype)
-            x2 = torch.zeros(2 * self.batch, 4, side, side, device=self.device, dtype=self.pipeline.unet.dtype)
-            total += self.seconds(lambda: slope(lambda x: self.pipeline.unet(x, 500, text, return_dict=False)[0], x2), 2)
-        return total
+        text = torch.zeros(2 * self.batch, 77, self.pipeline.text, device=self.device, dtype=self.pipeline.unet.dtype)
+        x2 = torch.zeros(2 * self.batch, 4, side, side, device=self.device, dtype=self.pipeline.unet.dtype)
+
+        def compute() -> None:
+            for _ in range(steps):
+                slope(lambda x: vae.decode(x, return_dict=False)[0], z)
+                slope(lambda x: objective(x, views).loss, pixels)
+                if through:
+                    slope(lambda x: self.pipeline.unet(x, 500, text, return_dict=False)[0], x2)
+        return compute
 
 
 def build(architecture: str, device: str, batch: int, repeats: int, pixels: int, clip: str) -> Bench:
@@ -146,11 +159,13 @@ def rows(bench: Bench, steps: int, community: Path | None) -> None:
     for tiny in (True, False):
         for name, strategy, crops in (("clean image", CleanImage(), 1), ("clean image", CleanImage(), 16),
                                       ("through the denoiser", DPS(), 1)):
-            took = bench.run(strategy, bench.objective(crops), steps, tiny) / steps
-            whole = plain + bench.parts(crops, tiny, name != "clean image")
+            rounds = bench.rounds(bench.running(Unguided(), None, steps), bench.running(strategy, bench.objective(crops), steps, tiny),
+                                  bench.parts(crops, tiny, name != "clean image", steps))
+            took, against, over = (statistics.median(found) for found in zip(
+                *((guided / steps, guided / alone, guided / (alone + parts) - 1) for alone, guided, parts in rounds), strict=True))
             aim = aims.get((name, crops, tiny))
-            print(f"| {name} | {crops} | {'tiny' if tiny else 'KL'} | {1000 * took:.1f} | {took / plain:.2f} | {aim or ''} | "
-                  f"{took / whole - 1:+.1%} |", flush=True)
+            print(f"| {name} | {crops} | {'tiny' if tiny else 'KL'} | {1000 * took:.1f} | {against:.2f} | {aim or ''} | {over:+.1%} |",
+                  flush=True)
     whole = bench.run(CleanImage(stop=.8, every=2), bench.objective(8), steps)
     print(f"\nWhole run, first four fifths, every second step, 8 crops: {whole / (plain * steps):.2f} of the plain run (aim 1.15).")
     if bench.device.startswith("cuda"):
