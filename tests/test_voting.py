@@ -202,6 +202,16 @@ def test_agreement_of_people_with_judges(run):
     assert any("verdict prefers what people prefer in 100%" in sentence for sentence in found["sentences"])
 
 
+def test_many_votes_on_few_pairs_of_one_prompt_are_not_many_pairs(run):
+    rows({"clean-image 10": ("clean-image", 10.0, 2.0, 0.0)}, prompts=1, seeds=6).to_parquet(run / "results.parquet")
+    box = Box(run / FILE)
+    for k, pair in enumerate(pairs(voting.load_rows(run))):
+        for person in range(20):
+            box.put(f"person-{person:04d}", pair.key, "left" if k % 2 else "right")
+    found = agreement(run)["judges"]["verdict"]
+    assert (found.pairs, found.clusters) == (120, 6)
+
+
 def test_runs_without_pairs_are_refused(tmp_path, run):
     with pytest.raises(UserError, match="no results"):
         voting.Booth.of(tmp_path / "nowhere")

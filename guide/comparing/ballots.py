@@ -88,8 +88,8 @@ def _read(path: Path) -> Iterator[tuple[tuple[str, str], str]]:
 def agreement(folder: Path) -> dict[str, Any] | None:
     """How often the guide and each judge prefer the picture that people do, of a run with votes; None where there are none.
 
-    Ties of people are left out. An interval is clustered by prompt; chance is .5. `people`: how often voters agree with each other on
-    pairs that several saw.
+    Ties of people are left out. An interval is clustered by prompt, or by pair of pictures where there is one prompt; chance is .5.
+    `people`: how often voters agree with each other on pairs that several saw.
     """
     votes = dict(_read(folder / FILE))
     if not votes or not (folder / "results.parquet").is_file():
@@ -106,7 +106,9 @@ def agreement(folder: Path) -> dict[str, Any] | None:
         "arms": {},
     }
     decided = [(known[pair], choice) for (_, pair), choice in votes.items() if choice != "equal"]
-    prompts = [tuple(pair.left[name] for name in KEYS[:-1]) for pair, _ in decided]
+    prompts: list = [tuple(pair.left[name] for name in KEYS[:-1]) for pair, _ in decided]
+    if len(set(prompts)) == 1:
+        prompts = [pair.key for pair, _ in decided]  # votes on one pair of pictures are no more independent than those of one prompt
     for judge in judges:
         column = f"{judge}_log_odds"
         lean = np.array(
