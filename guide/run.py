@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from guide import pipelines, png, record, strategies, tuning, watching
+from guide import pipelines, png, record, samplers, strategies, tuning, watching
 from guide.brief import Brief, learned, per_prompt
 from guide.goals import Goals
 from guide.loops.sample import Loop, Sampler
@@ -146,6 +146,8 @@ def generate(request: Request, on_progress: Progress = lambda what, done, total:
     for brief, _ in per_prompt(request.brief, request.seeds)[:1]:  # what cannot be asked for is found out before a picture is made
         aimed(brief, encoder, replace(request.goals, content="global"))
     watch = watching.watches(request.watch, request.on_drift, request.brief, encoder, request.goals, device)
+    needed, own = lookup(strategies.presets(), request.strategy, "strategy").sampler, pipeline.scheduler
+    more = samplers.fitted(pipeline, needed)
     weights = {"pipeline": fingerprint(pipeline), "encoder": encoder.fingerprint, "verdict": verdict.lineage.weights}
     if before is not None and before.weights not in ({}, weights):
         raise UserError(f"The folder {request.out} holds pictures of other weights; choose another folder with --out.")
@@ -154,12 +156,15 @@ def generate(request: Request, on_progress: Progress = lambda what, done, total:
     now.costs, now.tuning = (dict(before.costs), before.tuning) if before else ({}, {})
     if request.strength == "auto":
         found = tuning.restored(now.tuning) if now.tuning else tuning.of_request(
-            request, strategy, partial(sample, pipeline, settings=settings), encoder, device, on_progress)
+            request, strategy, partial(sample, pipeline, settings=settings, more=more), encoder, device, on_progress)
         strategy, now.tuning = replace(strategy, strength=found.strength), record.plain(found)
         now.notes.append(str(found))
         notice(str(found))
     variants = {"unguided": Unguided()} | ({} if isinstance(strategy, Unguided) else {"guided": strategy})
-    for line in remarks(request, pipeline, encoder):
+    lines = remarks(request, pipeline, encoder)
+    if more or pipeline.scheduler is not own:
+        lines.append(f"{request.strategy} needs a {needed} sampler: all pictures are made by {samplers.described(pipeline, needed)}.")
+    for line in lines:
         now.notes.append(line)
         notice(line)
     now.write(request.out / "record.json")
@@ -173,7 +178,7 @@ def generate(request: Request, on_progress: Progress = lambda what, done, total:
 
     for brief, seeds, variant in jobs:
         objective = None if variant == "unguided" else _aimed(request, brief, seeds, encoder)
-        images, trace, costs = sample(pipeline, brief, seeds, variants[variant], objective, settings, stepped, watch)
+        images, trace, costs = sample(pipeline, brief, seeds, variants[variant], objective, settings, stepped, watch, more)
         for seed, image in zip(seeds, images, strict=True):
             made = {"seed": seed, "variant": variant, "strategy": request.strategy if variant == "guided" else variant}
             said = png.described(brief, settings, **made, strength=variants[variant].strength, model=request.model, encoder=request.encoder)

@@ -228,7 +228,7 @@ def field_of(asked: Asked, setting: Setting) -> list[Arm]:
 
 def sampler_of(preset: Preset) -> str:
     """What kind of sampler the strategy cannot do without."""
-    return "stochastic" if preset.stochastic else "single-step" if preset.single_step else ""
+    return preset.sampler
 
 
 def strengths(preset: Preset, setting: Setting, given: Sequence[float] = ()) -> tuple[float, ...]:

@@ -14,11 +14,11 @@ from guide import png, record
 from guide.brief import Brief
 from guide.comparing.asked import Arm, Asked, Cell, Setting, cells
 from guide.comparing.meter import Meter, metered
-from guide.comparing.samplers import using
 from guide.loops import sample as loops
 from guide.loops.best_of import BestOf
 from guide.objectives import aimed
 from guide.run import _tiny, picture, sample
+from guide.samplers import using
 from guide.strategies import Strategy, load, presets
 from probes.encoders import Encoder
 from probes.errors import UserError

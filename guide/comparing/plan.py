@@ -17,7 +17,7 @@ from rich.text import Text
 from guide.comparing import budget
 from guide.comparing.asked import Arm, Asked, Setting, cells, field_of
 from guide.comparing.making import Job, jobs, made, missing
-from guide.comparing.samplers import described
+from guide.samplers import described
 from probes.atomic import write_text
 from probes.encoders import Encoder
 from probes.errors import UserError

@@ -44,6 +44,11 @@ class Preset:
     settings: dict[str, Any] = field(default_factory=dict)
     key: str = ""
 
+    @property
+    def sampler(self) -> str:
+        """What kind of sampler it cannot do without, as `guide.samplers` names them."""
+        return "stochastic" if self.stochastic else "single-step" if self.single_step else ""
+
 
 def presets() -> dict[str, Preset]:
     """The catalogue of presets by key."""

@@ -16,19 +16,20 @@ def described(pipeline: Any, sampler: str) -> str:
         return name + (" with eta 1" if more.get("eta") else "")
 
 
-@contextmanager
-def using(pipeline: Any, sampler: str) -> Iterator[dict[str, Any]]:
-    """For the length of a block the pipeline has a scheduler of this kind; gives what the pipeline is to be called with besides.
+def fitted(pipeline: Any, sampler: str) -> dict[str, Any]:
+    """Gives the pipeline a scheduler of this kind; returns what the pipeline is to be called with besides.
 
-    "": its own. "stochastic": its own with eta 1 where its step takes an eta (DDIM), else Euler ancestral on the same schedule.
-    "single-step": its own where its steps may be repeated, else DDIM on the same schedule, or Euler for flow matching. UserError where
-    there is none.
+    "": its own. "stochastic": its own with eta 1 where its step takes an eta (DDIM), itself with noise where it has a setting for it (Euler
+    for flow matching), else Euler ancestral on the same schedule. "single-step": its own where its steps may be repeated, else DDIM on the
+    same schedule, or Euler for flow matching. UserError where there is none.
     """
-    own, more = pipeline.scheduler, {}
+    own = pipeline.scheduler
     family = prediction.family(own)
     if sampler == "stochastic" and not own.config.get("eta"):
         if {"eta"} <= inspect.signature(own.step).parameters.keys() & inspect.signature(pipeline.__call__).parameters.keys():
-            more = {"eta": 1.0}
+            return {"eta": 1.0}
+        if "stochastic_sampling" in own.config:
+            pipeline.scheduler = type(own).from_config(own.config, stochastic_sampling=True)
         elif "Ancestral" not in type(own).__name__ and "DDPM" not in type(own).__name__:
             if family in (None, prediction.FLOW, prediction.EDM):
                 raise UserError(
@@ -45,7 +46,14 @@ def using(pipeline: Any, sampler: str) -> Iterator[dict[str, Any]]:
         if family in (None, prediction.EDM):
             raise UserError(f"There is no sampler of single steps for {type(own).__name__} here; leave out the strategies that need one.")
         pipeline.scheduler = getattr(diffusers, kind).from_config(own.config)
+    return {}
+
+
+@contextmanager
+def using(pipeline: Any, sampler: str) -> Iterator[dict[str, Any]]:
+    """`fitted` for the length of a block."""
+    own = pipeline.scheduler
     try:
-        yield more
+        yield fitted(pipeline, sampler)
     finally:
         pipeline.scheduler = own
