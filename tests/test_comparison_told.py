@@ -124,7 +124,7 @@ def test_what_was_spent_is_measured_beside_the_plain_pipeline(tmp_path):
     one = Cost({"compute_seconds": 0.0, "denoiser_calls": 0.0}, {"compute_seconds": 0.04, "denoiser_calls": 2.0})
     arms = (Arm("unguided"), Arm("clean-image", 10.0), Arm("clean-image", 20.0), Arm("best-of", candidates=2, steps=17))
     setting = asked(tmp_path).settings()[0]
-    plan = Plan(setting, arms, {("unguided", ""): one}, {"": "DDIM"}, amount=2.0)
+    plan = Plan(setting, arms, {(name, ""): one for name in ("unguided", "best-of")}, {"": "DDIM"}, amount=2.0)
     spent = {one.arm: one for one in against_budget(frame, "seconds", {SETTING: plan})}
     assert {arm: one.share for arm, one in spent.items()} == {
         "clean-image 10": pytest.approx(1.0), "clean-image 20": pytest.approx(1.0), "best of 2, 17 steps": pytest.approx(1.2)}  # fmt: skip

@@ -49,6 +49,10 @@ class Plan:
         """Predicted for one picture."""
         return self.costs[arm.kind].of("seconds", arm.steps or self.steps, arm.candidates)
 
+    def spends(self, arm: Arm, what: str) -> float:
+        """Predicted for one picture, in seconds of computing or denoiser calls."""
+        return self.costs[arm.kind].of(what, arm.steps or self.steps, arm.candidates)
+
     def contested(self) -> dict[str, list[Arm]]:
         """The arms of each strategy that has several strengths."""
         names = dict.fromkeys(arm.strategy for arm in self.arms if arm.strategy not in ("unguided", "best-of"))
@@ -99,12 +103,11 @@ def measured(asked: Asked, setting: Setting, pipeline: Any, encoder: Encoder, on
         for kind, pairs in seen.items()
     }
     if asked.budget:
-        return Plan(setting, *_budgeted(budget.equal(arms, found, steps, asked.budget), found, samplers))
+        spent = budget.equal(arms, found, steps, asked.budget)
+        # Equal calls are not equal seconds: best-of at those of each arm stands beside.
+        more = budget.best_of(spent.arms, found, steps) if asked.budget.startswith("calls") else ()
+        return Plan(setting, tuple(dict.fromkeys([*spent.arms, *more])), found, samplers, spent.amount, tuple(spent.said))
     return Plan(setting, (*arms, *budget.best_of(arms, found, steps, asked.best_of)), found, samplers)
-
-
-def _budgeted(spent: budget.Budgeted, found: dict, samplers: dict) -> tuple:
-    return tuple(spent.arms), found, samplers, spent.amount, tuple(spent.said)
 
 
 Laps = Sequence[tuple[int, dict[str, float]]]
@@ -224,7 +227,7 @@ def _budget(plan: Plan, asked: Asked) -> Iterator[str]:
     unit = "seconds of computing" if what == "compute_seconds" else budget.WORDS[what]
     yield (
         f"Budget: {plan.amount:.3g} {unit} a picture for every arm but the plain pipeline, which is {plan.amount / max(plain, 1e-9):.2f} "
-        "plain pictures."
+        f"plain pictures.{' Best-of at the seconds of each arm stands beside.' if what == 'denoiser_calls' else ''}"
     )
     yield from plan.said
 

@@ -39,7 +39,7 @@ def remarks(
         if one.amount is not None:
             yield _budget(setting, one, asked, [each for each in spent if each.setting == setting and not each.beside])
             yield from (f"{setting}: {line}" for line in one.said)
-    yield from _rivals([each for each in spent if each.beside], found)
+    yield from _rivals([each for each in spent if each.beside], found, asked)
     if missing := distance.lpips_missing():
         yield f"LPIPS is left out: {missing}."
     yield (
@@ -105,12 +105,13 @@ def _budget(setting: str, one: Plan, asked: Asked, spent: Sequence[Spent]) -> st
     return f"{setting}: the budget is {one.amount:.3g} {unit} a picture; the arms spent of it{how}: {shares} ({told})."
 
 
-def _rivals(spent: Sequence[Spent], found: Sequence[Effect]) -> Iterator[str]:
+def _rivals(spent: Sequence[Spent], found: Sequence[Effect], asked: Asked) -> Iterator[str]:
     off = [f"{each.arm} {each.share:.2f} times {each.beside}" for each in spent if each.off]
     if off:
         yield f"Best-of did not cost the same, to a tenth, as what it stands beside: {', '.join(off)}."
     if alone := [e.arm for e in found if e.style == ALL and e.source in ("guidance", "both") and e.contrasts and not e.rival]:
-        yield f"No best-of costs about as much as {', '.join(dict.fromkeys(alone))}; leave out --best-of, and there is one."
+        more = "; leave out --best-of, and there is one" if asked.best_of else ""
+        yield f"No best-of costs about as much as {', '.join(dict.fromkeys(alone))}{more}."
 
 
 def _span(seeds: Sequence[int]) -> str:

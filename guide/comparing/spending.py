@@ -48,7 +48,8 @@ def beside(rows: pd.DataFrame, arm: str, other: str, what: str) -> float:
 
 
 def against_budget(rows: pd.DataFrame, text: str, plans: Mapping[str, Plan]) -> Iterator[Spent]:
-    """Of every arm but the plain pipelines; nothing where there was no budget. `text`: as typed."""
+    """Of every arm but the plain pipelines, and but best-of at equal seconds where the budget is of calls; nothing where there was no
+    budget. `text`: as typed."""
     if not text:
         return
     what = budget.parsed(text)[0]
@@ -60,7 +61,8 @@ def against_budget(rows: pd.DataFrame, text: str, plans: Mapping[str, Plan]) -> 
         plain = one.costs["unguided", ""].of(what, one.steps)
         for arm in (arm for arm in one.arms if arm.strategy != "unguided"):
             mine = own[own["arm"] == arm.label]
-            if not len(mine):
+            counted = what != "denoiser_calls" or arm.strategy != "best-of"
+            if not len(mine) or not (counted or abs(one.spends(arm, what) / one.amount - 1) <= budget.TOLERANCE):
                 continue
             if what == "denoiser_calls":
                 share = mine[what].mean() / one.amount
