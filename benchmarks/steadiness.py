@@ -28,7 +28,7 @@ from guide.transfer.request import Request
 from guide.transfer.run import Opened
 from probes import encoders, image
 
-SIDE, FRAMES = 128, 4
+SIDE, FRAMES = 128, 3
 PAINTINGS = 6  # of a style: seeds that far apart take the same one
 SHIFTS = (1, 3, 8)  # pixels a frame: the encoder's own strides are 2 to 16
 app = typer.Typer(help=__doc__)
