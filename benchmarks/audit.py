@@ -26,7 +26,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from probes import audit, encoders, judge
-from probes.auditing import looks, opening
+from probes.auditing import damage, looks, opening
 from probes.auditing.intention import Intention
 from probes.auditing.item import Item
 from probes.auditing.reading import Reading
@@ -101,12 +101,15 @@ def shares(found: list[str], reader, verdict, batch: int, device: str) -> dict[s
         "shrinking for encoder and judge": lambda: [(reader.fit(one), verdict.fit(one)) for one in pixels],
         "all of this, with names, hashes and notes": lambda: [reading.prepare(Item(file, file), Intention(), ()) for file in found],
         "encoder": lambda: [reader(seen[k : k + batch].to(device)) for k in range(0, len(seen), batch)],
+        "what its layers say besides": lambda: [reader.describe(seen[k : k + batch].to(device)) for k in range(0, len(seen), batch)],
         "judge": lambda: [verdict(judged[k : k + batch].to(device)) for k in range(0, len(seen), batch)],
-        "encoder, judge, heads and rows": lambda: [reading.entries(ready[k : k + batch]) for k in range(0, len(ready), batch)],
+        "damage": lambda: damage.read(reading.artifacts, [one.whole for one in ready]),
+        "encoder, judge, heads, damage and rows": lambda: [reading.entries(ready[k : k + batch]) for k in range(0, len(ready), batch)],
     }
     with torch.no_grad():
         best = {name: min(timed(part, device, time.process_time) for _ in range(2)) for name, part in parts.items()}
-    return {name: round(seconds / len(found) * 1000, 2) for name, seconds in best.items()}
+    best["what its layers say besides"] -= best["encoder"]
+    return {name: round(max(seconds, 0) / len(found) * 1000, 2) for name, seconds in best.items()}
 
 
 def timed(run: Callable[[], object], device: str, clock: Callable[[], float] = time.perf_counter) -> float:

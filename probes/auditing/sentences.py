@@ -127,8 +127,8 @@ def _interval(ends: list[float | None], form: str) -> str:
 def _rated(name: str, said: dict) -> Iterator[str]:
     for reading, ranks in said.get("readings", {}).items():
         within = ranks["within_prompt"]
-        beside = f", {within['spearman']:+.2f} within {within['prompts']} prompts" if within else ""
-        figures = f"Spearman {ranks['spearman']:+.2f}, Kendall {ranks['kendall']:+.2f} ({ranks['pictures']} images){beside}"
+        inside = f"; within {within['prompts']} prompts {within['spearman']:+.2f} and {within['kendall']:+.2f}" if within else ""
+        figures = f"Spearman {ranks['spearman']:+.2f}, Kendall {ranks['kendall']:+.2f} ({ranks['pictures']} images){inside}"
         yield f"{name} and {_plain(reading)}: {figures}."
     if missing := said.get("no_style"):
         yield f"{name}: {missing} of {said['rated']} words name no style, and are compared with nothing; numbers, or yes and no, would be."
