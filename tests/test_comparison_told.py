@@ -82,6 +82,8 @@ def test_the_referees_choice_is_told_beside_what_generate_does(tmp_path):
     same = results(tmp_path, rows(ARMS), choice=[row | {"arm": "clean-image 10", "low": nan}], choice_seeds=(1000, 1001))
     assert "do clean-image 10 (+0.70 log-odds" in same.conclusions[-1]
     assert "which is what it does" in same.conclusions[-1]
+    none = results(tmp_path, rows(ARMS), choice=[row | {"arm": "clean-image 20", "gain": -0.1}], choice_seeds=(1000, 1001))
+    assert "sees no gain by any" in none.conclusions[-1]
     (tmp_path / "choice.json").write_text('[{"arm": "a", "gain": 0.5, "low": null, "high": null}]')
     assert np.isnan(read_choice(tmp_path / "choice.json")[0]["low"])
 

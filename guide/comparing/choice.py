@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from math import nan
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from guide.comparing.effects import PROMPT_ALONE, paired
@@ -61,6 +60,7 @@ def read(path: Path) -> list[dict] | None:
 
 
 def default_of(table: Sequence[dict]) -> dict | None:
-    """The chosen arm with the largest gain of all: what `guide generate` should do by default. Prompt-only arms do not count."""
-    able = [row for row in table if row["chosen"] and np.isfinite(row["gain"]) and row["strategy"] not in PROMPT_ALONE]
+    """The chosen arm with the largest gain of all: what `guide generate` should do by default; None where none gains. Prompt-only arms do
+    not count."""
+    able = [row for row in table if row["chosen"] and row["gain"] > 0 and row["strategy"] not in PROMPT_ALONE]
     return max(able, key=lambda row: row["gain"], default=None)

@@ -30,6 +30,8 @@ def conclusions(effects: Sequence[Effect], choice: Sequence[dict], asked: Asked,
     for setting in dict.fromkeys(row["setting"] for row in choice):
         if (default := default_of([row for row in choice if row["setting"] == setting])) is not None:
             yield f"{setting + ': ' if several else ''}{_default(default)}"
+        else:
+            yield f"{setting + ': ' if several else ''}On seeds of its own the referee sees no gain by any of these, and chooses none."
 
 
 def _default(row: dict) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from guide import record
+from guide.comparing.plan import duration
 from guide.comparing.rendering import escaped, table_lines
 from guide.comparing.tables import tables
 from probes.auditing.processes import Process
@@ -64,8 +65,8 @@ def _made(results: "Results") -> Iterator[str]:
     commit = f"commit {git['commit'][:7]}{' with changes' if git.get('dirty') else ''}" if git else "no commit recorded"
     date = (run.finished or run.started)[:10] if run else "no date recorded"
     torch_ = f", torch {run.versions['torch']}" if run and "torch" in run.versions else ""
-    minutes = results.rows["seconds"].sum() / 60 / processes
-    yield f"{date}, {commit}, {where}{torch_}; {minutes:.0f} minutes for {len(results.rows)} pictures."
+    took = duration(results.rows["seconds"].sum() / processes)
+    yield f"{date}, {commit}, {where}{torch_}; {took} for {len(results.rows)} pictures."
     counts = {"prompt": len(report[["style", "prompt"]].drop_duplicates()), "seed": report["seed"].nunique()}
     said = " and ".join(f"{count} {name}{'s' * (count != 1)}" for name, count in counts.items())
     chosen = len(results.rows) - len(report)
