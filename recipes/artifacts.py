@@ -25,7 +25,7 @@ from probes import encoders
 from probes.calibration import temperature
 from probes.encoders import Encoder
 from probes.errors import UserError
-from probes.heads import patch
+from probes.heads import card, patch
 from probes.heads.patch import EDGE, Network, Patch, attended, pool
 from recipes import artifact_figures, data, options, training
 from recipes.corruptions import CORRUPTIONS, FULL, LEAST, Kind, adversarial, change, inject, patches, region
@@ -189,6 +189,7 @@ def main(
     held: Annotated[int, typer.Option(help="Paintings that scale, temperature and alarm come from.", min=8)] = 400,
     tested: Annotated[int, typer.Option(help="How many to measure each kind of damage on.", min=4)] = 60,
     clip: Annotated[str, typer.Option(help="The encoder that adversarial damage is aimed at. Default: the one below --work.")] = "",
+    start: Annotated[str, typer.Option(help="Scale and measure this head (no suffix) again instead of training one.")] = "",
     seed: options.Seed = 0,
 ):
     """The head with its card, in `work/heads/artifacts.*`, on the CPU."""
@@ -198,8 +199,13 @@ def main(
     through = trips(AutoencoderTiny.from_pretrained(vae if vae.exists() else pipelines.EMBEDDED / "vae").eval())
     learning, apart = held_out(table, seed)
     every = kinds(encoder)
-    run = started(len(every), work / "artifacts", minutes, steps, seed)
-    network = fit(images, learning, every, through, run)
+    if start:
+        network, training_said = patch.load(Path(start)).network, card.read(Path(start))["training"]
+    else:
+        run = started(len(every), work / "artifacts", minutes, steps, seed)
+        network = fit(images, learning, every, through, run)
+        training_said = {"paintings": len(learning), "seen": run.step * PAINTINGS, "seed": seed, "minutes": round(run.seconds / 60, 1),
+                         "minutes in all": round((time.time() - begun) / 60, 1)}  # fmt: skip
     chosen = np.random.default_rng(seed + 1).choice(apart, min(held, len(apart)), replace=False)
     kept = [examples(data.batch(images, rows), every, through, Generator().manual_seed(seed + 1 + k))
             for k, rows in enumerate(np.array_split(chosen, -(-len(chosen) // 64)))]  # fmt: skip
@@ -208,9 +214,7 @@ def main(
     whole = data.centre_crop(data.batch(images, chosen[:CLEAN]), SIDE)
     head = scaled(Patch(network.half().float(), tuple(every), side=SIDE), joined, whole, every, through, seed)
     figures = artifact_figures.figures(head, every, images, table, through, tested, seed)
-    told = {"encoder_name": encoder.source, "metrics": figures, "training": {
-        "paintings": len(learning), "seen": run.step * PAINTINGS, "seed": seed, "minutes": round(run.seconds / 60, 1),
-        "minutes in all": round((time.time() - begun) / 60, 1)}}  # fmt: skip
+    told = {"encoder_name": encoder.source, "metrics": figures, "training": training_said}
     head = replace(head, reliability=artifact_figures.sentence(figures))
     patch.save(work / "heads" / "artifacts", head, told)
     typer.echo(head.reliability)
