@@ -116,7 +116,8 @@ def compare(styles: compared.Styles = None, strategies: compared.Strategies = No
         else:
             results = tournament.compare(asked, on_progress, notice, plan)
     if results is None and plan:
-        typer.echo(folder if quiet else f"The plan is kept in {folder / 'plan.json'}; the same command without --plan goes by it.")
+        also = "" if out else f" and with --out {shlex.quote(str(folder))}"
+        typer.echo(folder if quiet else f"The plan is kept in {folder / 'plan.json'}; the same command without --plan{also} goes by it.")
     elif results is not None:
         if not quiet:
             from rich.console import Console
@@ -179,8 +180,8 @@ def invert(inputs: options.Pictures = None, style: common.Style = "", period: co
 
 
 @app.command()
-def audit(source: Annotated[Path, typer.Argument(help="A folder, one picture, a glob in quotes, a tar of pictures, a CSV or Parquet table "
-                                                      "(file_name, style, period, prompt, group, rating), or a run's record.json.")],
+def audit(source: Annotated[Path, typer.Argument(help="A folder, one picture, a glob in quotes, a tar of pictures, a CSV, JSONL or Parquet "
+                                                      "table (file_name, style, period, prompt, group, rating), or a run's record.json.")],
           style: common.Style = "", avoid: common.Avoid = None, period: common.Period = "",
           prompt: Annotated[str, typer.Option(help="What they should show.")] = "",
           encoder: common.Encoder = "embedded", judge: common.Judge = "verdict", device: common.Device = "auto",

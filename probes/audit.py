@@ -62,7 +62,7 @@ def audit(
 ) -> Report:
     """Pictures -> a Report, a row per picture in order, also for those that cannot be read, with the reason.
 
-    `images`: a folder (with its subfolders, and its `metadata.csv`), a glob, a tar of a webdataset, a CSV or Parquet table, a run's
+    `images`: a folder (with its subfolders, and its `metadata.csv` or `.jsonl`), a glob, a tar, a CSV, JSONL or Parquet table, a run's
     `record.json`, a list of files, or a tensor (n, 3, h, w) in [0, 1]. `intent`: what all of them, or each, were meant to be; where it is
     silent a table counts, and where both are, the parameters inside a file. `judge`: one that ships, a preset of `configs/judges`, or a
     TOML file as there; `judge_heads`: heads for its features, where it has none of its own. `steered_by`: what steered or tuned them

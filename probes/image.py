@@ -129,7 +129,7 @@ def files(source: Path | str, also: tuple[str, ...] = ()) -> list[str]:
     path = typed(source)
     if path.is_file():
         return [str(path)]
-    walked = (os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names if not name.startswith("."))
+    walked = (os.path.join(folder, name) for folder, names in _walk(path) for name in names if not name.startswith("."))
     globbed = (file for file in glob.iglob(str(path), recursive=True) if not os.path.isdir(file))
     # A broken link or a pipe by a picture's name is kept: whoever opens it says why it is none.
     found = [file for file in (walked if path.is_dir() else globbed) if os.path.splitext(file)[1].lower() in also or _pictured(file)]
@@ -138,6 +138,13 @@ def files(source: Path | str, also: tuple[str, ...] = ()) -> list[str]:
     if not found:
         raise UserError(f"there is no folder or image {source}, and as a pattern it matches no image.")
     return sorted(found, key=_natural)
+
+
+def _walk(path: Path):
+    """Folders below a path and the names of their files; hidden folders (`.thumbnails`, `.git`) are not entered."""
+    for folder, deeper, names in os.walk(path):
+        deeper[:] = [name for name in deeper if not name.startswith(".")]
+        yield folder, names
 
 
 def _pictured(file: str) -> bool:

@@ -86,14 +86,32 @@ def test_what_a_table_means_is_checked_and_said(folder):
 def test_what_is_no_picture_has_a_row_or_is_counted(folder):
     (folder / "new" / "a.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
     (folder / "new" / "b.pdf").write_bytes(b"%PDF-1.7")
-    for name in (".hidden.png", "notes.txt", "README", "data.txt"):
+    (folder / "new" / ".thumbnails").mkdir()
+    for name in (".hidden.png", ".thumbnails/0.png", "notes.txt", "README", "data.txt"):
         (folder / "new" / name).write_text("x")
     done = audit("new", "--out", "out")
     said, rows = " ".join(done.output.split()), pd.read_parquet(folder / "out" / "audit.parquet")
     assert rows["error"].str.contains("an SVG|a PDF").sum() == 2
-    assert "Left out, being no pictures: 2 .txt, 1 hidden, 1 without a suffix." in said
+    assert "Left out, being hidden or no pictures: 2 hidden, 2 .txt, 1 without a suffix." in said
     for name in ("style", "period", "artifacts", "verdict"):
         assert f"Reliability of {name}: " in said
+
+
+def test_a_folders_metadata_may_be_lines_of_json(folder):
+    lines = [{"file_name": "0.png", "style": "baroque", "seed": 7, "rating": 2, "prompt": "a\u2028b"}, {"file_name": "1.png", "rating": 3}]
+    (folder / "new" / "metadata.jsonl").write_text("\n".join(json.dumps(line, ensure_ascii=False) for line in lines), encoding="utf-8")
+    done = audit("new", "--out", "out")
+    assert done.exit_code == 0, done.output
+    rows = pd.read_parquet(folder / "out" / "audit.parquet")
+    assert rows["style_target"][0] == "baroque"
+    assert rows["seed"][0] == 7
+    assert rows["rating"][:2].tolist() == [2, 3]
+    assert ".jsonl" not in done.output
+    for bad, told in (("{", "entry 1 is not JSON"), ("[1]", "entry 1 is no object")):
+        (folder / "new" / "metadata.jsonl").write_text(bad)
+        done = audit("new", "--out", "out")
+        assert done.exit_code == 2
+        assert told in " ".join(done.output.split())
 
 
 def test_only_unreadable_files_say_only_that(folder):

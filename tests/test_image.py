@@ -72,7 +72,7 @@ def test_missing_corrupt_and_truncated_files_are_told_in_a_sentence(tmp_path):
 
 
 def test_find_reads_folders_patterns_and_files_in_natural_order(tmp_path):
-    for name in ("10.png", "2.png", "deeper/1.jpg", ".hidden.png", "notes.txt"):
+    for name in ("10.png", "2.png", "deeper/1.jpg", ".hidden.png", ".thumbnails/3.png", "notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         gradient().save(tmp_path / name) if name.endswith(("png", "jpg")) else (tmp_path / name).touch()
     assert [path.name for path in image.find(tmp_path)] == ["2.png", "10.png", "1.jpg"]

@@ -18,7 +18,7 @@ from probes.errors import UserError
 from probes.lineage import Lineage
 from probes.paths import printable, typed
 
-TABLES = (".csv", ".parquet")
+TABLES = (".csv", ".jsonl", ".parquet")
 # What may hold a picture that Pillow does not read: each has a row that says why.
 UNREAD = (".svg", ".pdf", ".psd", ".eps", ".jxl", ".heic", ".heif", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf")
 BESIDE = tuple(f"metadata{suffix}" for suffix in TABLES)  # read, though no pictures
@@ -27,8 +27,8 @@ BESIDE = tuple(f"metadata{suffix}" for suffix in TABLES)  # read, though no pict
 def items(images: Tensor | str | Path | Sequence[str | Path | Tensor]) -> tuple[list[Item], list[Lineage]]:
     """Items in order, and the lineages of what steered them where a run's record says so.
 
-    A folder may hold a `metadata.csv` (as Hugging Face's imagefolder does) or a run's `record.json`; tars are webdataset shards; a table
-    names files relative to itself. UserError where there is nothing.
+    A folder may hold a `metadata.csv` or `.jsonl` (Hugging Face's imagefolder) or a run's `record.json`; tars are webdataset shards; a
+    table names files relative to itself. UserError where there is nothing.
     """
     if isinstance(images, Tensor) or (not isinstance(images, str | Path) and any(isinstance(entry, Tensor) for entry in images)):
         return [Item(f"image {number}", picture) for number, picture in enumerate(images)], []
@@ -49,12 +49,13 @@ def items(images: Tensor | str | Path | Sequence[str | Path | Tensor]) -> tuple[
 
 
 def left_out(images: object, found: Sequence[Item]) -> dict[str, int]:
-    """How many files of a folder have no row, being no pictures: by suffix, and those that are `hidden`."""
+    """How many files of a folder have no row, being hidden or no pictures: by suffix, and those that are `hidden`."""
     path, counts = typed(images) if isinstance(images, str | Path) else None, Counter()
     if path is None or not path.is_dir() or (path / "record.json").is_file():
         return {}
-    for _, _, names in os.walk(path):
-        counts.update("hidden" if name.startswith(".") else _suffix(name) for name in names if name not in BESIDE)
+    for folder, _, names in os.walk(path):
+        away = any(part.startswith(".") for part in Path(folder).relative_to(path).parts)
+        counts.update("hidden" if away or name.startswith(".") else _suffix(name) for name in names if name not in BESIDE)
     told = {*image.SUFFIXES, *UNREAD, ".tar"}  # these have rows, or their own errors
     counts.subtract(Counter(_suffix(item.source) for item in found if isinstance(item.source, str)))
     return {kind: count for kind, count in counts.most_common() if count > 0 and kind not in told}
@@ -107,7 +108,7 @@ def _steered(path: Path) -> list[Lineage]:
 
 def _table(path: Path) -> list[Item]:
     try:
-        frame = pd.read_parquet(path) if path.suffix == ".parquet" else _csv(path)
+        frame = pd.read_parquet(path) if path.suffix == ".parquet" else _jsonl(path) if path.suffix == ".jsonl" else _csv(path)
     except UnicodeDecodeError:
         raise UserError(f"{path} cannot be read as a table, for its text is not UTF-8; save it so.") from None
     except (OSError, ValueError) as error:
@@ -133,6 +134,21 @@ def _csv(path: Path) -> pd.DataFrame:
         head = file.readline()
     separator = max(",;\t", key=head.count)
     return pd.read_csv(path, dtype=str, keep_default_na=False, sep=separator, encoding="utf-8-sig")
+
+
+def _jsonl(path: Path) -> pd.DataFrame:
+    """An object a line, as it stands: whole numbers stay whole where other lines lack them."""
+    lines = [line for line in path.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
+    rows = []
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise ValueError(f"entry {number} is not JSON ({error})") from None
+        if not isinstance(row, dict):
+            raise ValueError(f"entry {number} is no object with names and values")
+        rows.append(row)
+    return pd.DataFrame(rows, dtype=object)
 
 
 def _row(table: Path, number: int, said: dict[str, str], ratings: dict) -> Item:

@@ -122,7 +122,8 @@ class Report(pd.DataFrame):
             table.add_column(title, justify="left" if text else "right", overflow="fold", no_wrap=not text)
         for row in zip(*(cells for _, _, cells in columns), strict=True):
             table.add_row(*(Text(cell) for cell in row))
-        lines = [f"The first {len(shown)} of {len(self.rows)} images; the CSV has all."] if len(shown) < len(self.rows) else []
+        first = "The first" if len(read) == len(shown) else "What could be read of the first"
+        lines = [f"{first} {len(shown)} of {len(self.rows)} images; the CSV has all."] if len(shown) < len(self.rows) else []
         unread = self.rows[self.rows["error"] != ""]
         lines += [f"Not read: {_unread(row)}" for row in unread.head(UNREAD)[["image", "error"]].to_dict("records")]
         lines += [f"Not read: {len(unread) - UNREAD} more, with their reasons in the CSV."] if len(unread) > UNREAD else []

@@ -18,7 +18,7 @@ def sentences(found: dict) -> Iterator[str]:
         yield f"{lost} of {found['images']} images {were} not read; {say} why."
     if found["left_out"]:
         kinds = ", ".join(f"{count} {kind}" for kind, count in list(found["left_out"].items())[:MANY])
-        yield f"Left out, being no pictures: {kinds}{' and others' if len(found['left_out']) > MANY else ''}."
+        yield f"Left out, being hidden or no pictures: {kinds}{' and others' if len(found['left_out']) > MANY else ''}."
     yield from _misunderstood(found["noted"])
     for target, style in found["styles"].items():
         if style["kept_rate"] is not None:
