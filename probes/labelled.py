@@ -182,10 +182,12 @@ def _where(frame: pd.DataFrame, where: Iterable[str]) -> np.ndarray:
     kept = np.ones(len(frame), bool)
     for condition in where:
         column, equals, value = condition.partition("=")
-        if not equals or column not in frame:
+        if not equals:
             raise UserError(f"--where {condition} does not say column=value{offer(list(map(str, frame)), complete=True)}.")
+        if column not in frame:
+            raise UserError(f"--where {condition}: there is no column {column!r}{offer(list(map(str, frame)), complete=True)}.")
         kept &= _text(frame[column]) == value
-    if not kept.any():
+    if where and not kept.any():
         raise UserError(f"no row has {' and '.join(where)}.")
     return kept
 

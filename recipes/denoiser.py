@@ -54,7 +54,8 @@ SCHEDULE = {
     "clip_sample": False,
 }
 UNCONDITIONAL = 0.12  # share of captions replaced by zeros, for classifier-free guidance
-SHIFT = 2.0  # noise levels u in 0..1 are drawn as SHIFT u / (1 + (SHIFT - 1) u): layout, which short training learns last, is decided in noise
+# Noise levels u in 0..1 are drawn as SHIFT u / (1 + (SHIFT - 1) u): layout, which short training learns last, is decided in noise.
+SHIFT = 2.0
 
 
 LARGE = {"block_out_channels": (128, 256, 384), "attention_head_dim": (4, 8, 12), "layers_per_block": 2, "norm_num_groups": 32}

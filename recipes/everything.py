@@ -69,14 +69,21 @@ def main(
         typer.echo(f"== {recipe}")
         if recipe in SHARES and processes > 1:
             # What `accelerate launch` runs on GPUs; on CPUs that command wants MPI, this does not.
-            launch = ["torch.distributed.run", "--standalone", "--nproc_per_node", str(processes), "-m"]
-            subprocess.run([sys.executable, "-m", *launch, f"recipes.{recipe}", *arguments], check=True)
+            launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes), "-m"]
+            run(*launch, f"recipes.{recipe}", *arguments)
         elif smoke:
             call(recipe, arguments)
         else:
-            subprocess.run([sys.executable, "-m", f"recipes.{recipe}", *arguments], check=True)
+            run("-m", f"recipes.{recipe}", *arguments)
     typer.echo("== known answers")
-    subprocess.run([sys.executable, "-m", "guide.doctor"], check=True)
+    run("-m", "guide.doctor")
+
+
+def run(*arguments: str):
+    """Python with these arguments; where that fails, this ends as it ended: what went wrong it has said itself."""
+    done = subprocess.run([sys.executable, *arguments], check=False)
+    if done.returncode:
+        raise SystemExit(done.returncode)
 
 
 def stages(folder: Path, work: Path, minutes: float, device: str, hardware: str, preset: str, seed: int, smoke: bool):

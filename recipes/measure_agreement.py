@@ -6,7 +6,7 @@ Reads what is installed in `probes/embedded`; generated pictures are those of `r
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import combinations
 from pathlib import Path
 
@@ -32,11 +32,19 @@ def readings(batches: Iterable[torch.Tensor], device: str) -> dict[str, np.ndarr
     said: dict[str, list] = {"clip": [], **{name: [] for name in judges}}
     for images in batches:
         images = images.to(device)
-        told = probe.read(encoder.describe(images))["style_probabilities"]
-        said["clip"].append(told[:, [probe.labels.index(name) for name in STYLES]].cpu())
+        said["clip"].append(ordered(probe.read(encoder.describe(images))["style_probabilities"], probe.labels))
         for name, network in judges.items():
-            said[name].append(network(images).styles[:, [network.labels.index(style) for style in STYLES]].cpu())
+            said[name].append(ordered(network(images).styles, network.labels))
     return {name: torch.cat(parts).float().numpy() for name, parts in said.items()}
+
+
+def ordered(probabilities: torch.Tensor, labels: Sequence[str]) -> torch.Tensor:
+    """Columns `(n, 15)` in the order of STYLES; 0 for a style that is not among `labels`: a head learns those of its paintings alone."""
+    found = probabilities.new_zeros(len(probabilities), len(STYLES))
+    for index, style in enumerate(STYLES):
+        if style in labels:
+            found[:, index] = probabilities[:, labels.index(style)]
+    return found.cpu()
 
 
 def agreement(said: dict[str, np.ndarray], labels: np.ndarray) -> dict:

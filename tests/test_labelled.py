@@ -49,8 +49,16 @@ def test_a_table_names_files_labels_and_artists(tmp_path, name):
     assert "gone.png" in notes
     with pytest.raises(UserError, match=r"no column 'styl'.*style"):
         labelled.read(tmp_path, "styl")
-    with pytest.raises(UserError, match="column=value"):
+    with pytest.raises(UserError, match=r"no column 'splitt'.*split"):
         labelled.read(tmp_path, "style", where=["splitt=test"])
+    with pytest.raises(UserError, match="column=value"):
+        labelled.read(tmp_path, "style", where=["split"])
+
+
+def test_features_without_labels_are_named(tmp_path):
+    np.savez(tmp_path / "features.npz", features=np.eye(4, dtype=np.float32))
+    with pytest.raises(UserError, match="no column 'style' for the label"):
+        labelled.read(tmp_path / "features.npz", "style")
 
 
 @pytest.mark.parametrize("kind", ["npz", "parquet"])

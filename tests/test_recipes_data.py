@@ -1,5 +1,7 @@
 """Folders of images as museums have them: tables of three kinds, class folders, shards, missing columns, broken files, splits."""
 import io
+import subprocess
+import sys
 import tarfile
 
 import numpy as np
@@ -10,7 +12,9 @@ from made_up import picture
 from PIL import Image
 
 from probes.errors import UserError
+from probes.judges import STYLES
 from recipes import data, metadata
+from recipes.measure_agreement import ordered
 
 RNG = np.random.default_rng(0)
 
@@ -194,3 +198,21 @@ def test_balance_by_hand():
     frame = pd.DataFrame({"style": ["a", "a", "a", "b"], "artist": ["x", "x", "", "y"]})
     expected = [3 ** -.5 / 2, 3 ** -.5 / 2, 3 ** -.5 / 2, 1.]
     assert data.balance(frame, .5, 1.) == pytest.approx(expected)
+
+
+def test_agreement_reads_heads_that_learned_few_styles():
+    """A sample of paintings has some of the judges' styles; the head fitted to it knows no others."""
+    found = ordered(torch.tensor([[0.25, 0.75]]), ("cubism", "baroque"))
+    assert found.shape == (1, len(STYLES))
+    assert found[0, STYLES.index("baroque")] == 0.75
+    assert found.sum() == 1
+
+
+def test_everything_ends_as_the_recipe_that_failed(tmp_path):
+    """A recipe says itself what is wrong; no traceback of the calling process follows."""
+    (tmp_path / "metadata.csv").write_text("file_name,style\n")
+    arguments = ["-m", "recipes.verdict", "--data", str(tmp_path), "--work", str(tmp_path)]
+    code = f"from recipes import everything; everything.run(*{arguments!r})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr

@@ -21,8 +21,10 @@ def group_folds(groups: Sequence, labels=None, folds: int = 5) -> Tensor:
     Largest groups first, each to the fold where the labels, or the rows where none are given, stay most even. Deterministic.
     """
     names, group = np.unique(np.asarray([str(name) for name in groups]), return_inverse=True)
-    if folds < 2 or len(names) < folds:
-        raise UserError(f"{folds} folds need at least two folds and as many groups, and there are {len(names)} groups.")
+    if folds < 2:
+        raise UserError(f"one part is learned from while another is read: that needs at least 2 folds, not {folds}.")
+    if len(names) < folds:
+        raise UserError(f"{folds} folds need as many groups, and there are {len(names)}.")
     kinds = np.zeros(len(group), int) if labels is None else np.unique(np.asarray(labels), return_inverse=True)[1]
     if len(kinds) != len(group):
         raise UserError(f"there are {len(group)} groups and {len(kinds)} labels; each row needs both.")
