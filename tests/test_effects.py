@@ -10,7 +10,7 @@ from scipy.stats import wilcoxon
 
 from guide.comparing.choice import chosen, default_of
 from guide.comparing.effects import ALL, duels, effects, paired
-from guide.comparing.significance import holm, needed, signed_rank, significant, wins
+from guide.comparing.significance import SIGNS, holm, needed, signed_rank, significant, wins
 from guide.statistics import Interval, mean_difference
 from probes import judge
 from probes.image import load
@@ -125,6 +125,7 @@ def test_seeds_needed_find_a_planted_effect_in_eight_of_ten():
     assert needed(between - between.mean() + 0.05, prompts).seeds is None
     assert needed(between - between.mean() + 0.05, prompts).prompts > 100
     assert str(needed([0.0, 0.0], [1, 2])) == "-"
+    assert needed([1.0, 1.1, 0.9, 1.0], range(4)).prompts == SIGNS  # however clear: fewer are never called significant
 
 
 def test_wins_count_ties_half():

@@ -111,7 +111,8 @@ def needed(differences: Sequence[float], prompts: Sequence[Hashable], alpha: flo
     if count == 1:
         return Needed(_first(lambda n: enough(inner / n, n)), None, 1, each)
     seeds = _first(lambda n: enough((outer + inner / n) / count, count)) if inner > 0 else None
-    return Needed(seeds, _first(lambda n: enough((outer + inner / each) / n, n)), count, each)
+    least = SIGNS if len(values) == count else 2  # with fewer prompts of a seed each nothing is ever called significant
+    return Needed(seeds, _first(lambda n: n >= least and enough((outer + inner / each) / n, n)), count, each)
 
 
 def _first(enough: Callable[[int], bool]) -> int | None:
