@@ -162,6 +162,7 @@ def test_histograms_count_what_they_are_given():
     assert [bar.said for bar in chart.bars] == ["2 between 0 and 0.5", "2 between 0.5 and 1"]
     assert charts.histogram("P", {"guide": [float("nan")]}) is None
     assert charts.round_span(1603, 1987) == (1600, 2000)
+    assert charts.round_span(1703, 1905) == (1650, 1950)  # no axis of years that is half empty
     low, high = charts.round_span(0.5, 0.5)
     assert low < 0.5 < high
 

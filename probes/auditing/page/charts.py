@@ -100,7 +100,7 @@ def round_span(low: float, high: float, least: float = 0.0) -> tuple[float, floa
     if high - low < least:
         low, high = (low + high - least) / 2, (low + high + least) / 2
     unit = 10 ** floor(log10((high - low) / 4))
-    for step in (unit, 2 * unit, 2.5 * unit, 5 * unit, 10 * unit, 20 * unit):
+    for step in (unit, 2 * unit, 2.5 * unit, 5 * unit, *([7.5 * unit] if unit >= 10 else []), 10 * unit, 20 * unit):
         first = floor(low / step) * step
         if first + 4 * step >= high - 1e-12:
             return first, first + 4 * step
