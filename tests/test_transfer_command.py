@@ -19,6 +19,7 @@ def folder(tmp_path_factory):
     mask = Image.new("L", (96, 80))
     mask.paste(255, (24, 20, 72, 60))
     mask.save(path / "mask.png")
+    Image.new("RGB", (1, 1)).save(path / "dot.png")
     (path / "text.jpg").write_text("no picture")
     return path
 
@@ -99,6 +100,9 @@ def test_strength_zero_is_the_photograph(folder, tmp_path):
     (("coffee.png", "--style", "baroque", "--keep", "lpips<=.3"), "LPIPS"),
     (("coffee.png", "--style", "baroque", "--region", "text.jpg"), "not an image"),
     (("coffee.png", "--style", "baroque", "--invert"), "belongs to diffusion"),
+    (("coffee.png", "--style", "baroque", "--dtype", "int8"), "--dtype belongs to diffusion"),
+    (("coffee.png", "--style", "baroque", "--limit", "artifacts<=x"), "artifacts<=0.1"),
+    (("coffee.png", "--reference", "dot.png"), "too few to read brushwork"),
     (("coffee.png", "--style", "baroque", "--statistics", "gram"), "Gram matrices"),
 ])
 def test_what_cannot_be_done_is_said_in_a_sentence(folder, tmp_path, monkeypatch, arguments, said):

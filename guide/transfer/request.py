@@ -60,8 +60,10 @@ class Request:
             raise UserError(f"{self.steps} steps cannot be taken; choose from 1 to 5000.")
         if self.size is not None and not 32 <= self.size <= LARGEST:
             raise UserError(f"A longer side of {self.size} pixels cannot be made; choose from 32 to {LARGEST}.")
-        if self.engine == "pixels" and (self.invert or self.guidance is not None):
-            raise UserError(f"{'--invert' if self.invert else '--guidance'} belongs to diffusion; add --engine diffusion, or leave it out.")
+        diffusing = {"--invert": self.invert, "--guidance": self.guidance is not None, "--dtype": self.dtype != "auto"}
+        if self.engine == "pixels" and any(diffusing.values()):
+            option = next(name for name, given in diffusing.items() if given)
+            raise UserError(f"{option} belongs to diffusion; add --engine diffusion, or leave it out.")
         if self.statistics == "gram" and (self.brief.styles or not self.references):
             raise UserError("Gram matrices are of references alone, typical paintings have moments; name --reference and no --style, or "
                             "take --statistics moments.")
@@ -92,12 +94,13 @@ def parse_references(texts: Sequence[str]) -> tuple[tuple[str, float], ...]:
 def parse_keep(texts: Sequence[str], *, name: str = "keep") -> tuple[tuple[str, float], ...]:
     """`structure<=.2` (also written `structure=.2`) -> distances and the largest value allowed; `none` for no constraint at all."""
     found: dict[str, float] = {}
+    example = "artifacts<=0.1" if name == "limit" else "structure<=0.2"
     if [text.strip().lower() for text in texts] == ["none"]:
         return ()
     for text in (part.strip() for entry in texts for part in entry.split(",")):
         match = re.fullmatch(r"([a-z-]+)\s*(?:<=|<|=|:)\s*(\d*\.?\d+)", text, re.IGNORECASE)
         if not match:
-            raise UserError(f"--{name} {text!r} is not a distance and its largest value; write it as --{name} \"structure<=0.2\"; "
+            raise UserError(f"--{name} {text!r} is not a distance and its largest value; write it as --{name} \"{example}\"; "
                             f"there are {', '.join(NAMES)}.")
         key = lookup({known: known for known in NAMES}, match[1], "distance")
         if key in found:
