@@ -57,6 +57,11 @@ def begin(request: Asked, kind: str, check: Callable[[], None], on_progress: Pro
     """Everything that can refuse cheaply refuses first: the folder's own record, the folder itself, `check`; then weights are read."""
     resolved = record.plain(vars(request))
     before = record.earlier(request.out, resolved, kind, FREE)
+    if before is not None and (lost := sorted(set(before.request.get("inputs") or ()) - set(resolved.get("inputs") or ()))):
+        raise UserError(
+            f"The folder {request.out} holds a run of other pictures ({', '.join(lost[:3])}), which its report would lose; "
+            "name them too, or choose another folder with --out."
+        )
     now = record.Record(resolved, command=request.command or record.typed(), kind=kind, seeds=request.seeds)
     record.writable(request.out)
     check()

@@ -56,6 +56,9 @@ def test_pictures_record_trace_sheet_and_film_come_out_and_a_second_run_makes_no
     other = run(*arguments[:-1], out, "--strength", "0.5")
     assert other.exit_code == 2
     assert "strength" in other.output
+    fewer = run(arguments[1], *arguments[2:])
+    assert fewer.exit_code == 2  # its report would have no row of the astronaut
+    assert "holds a run of other pictures" in fewer.output
 
 
 def test_outside_of_the_mask_every_pixel_stays(folder, tmp_path):

@@ -48,6 +48,10 @@ def read(stem: Path) -> dict:
     path = _file(stem, ".json")
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(
+            f"there is no head at {stem}: its card {path} is missing; name what `guide probe fit` wrote, without .json or .safetensors."
+        ) from None
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"the card {path} cannot be read: {error}.") from None
     if not isinstance(found, dict):
