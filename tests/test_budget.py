@@ -2,6 +2,7 @@
 
 import pytest
 
+from guide import pipelines
 from guide.comparing.asked import Arm, Asked, cells, field_of, strengths
 from guide.comparing.budget import TOLERANCE, Cost, best_of, equal, parsed, rival
 from guide.comparing.plan import _typical
@@ -120,7 +121,8 @@ def test_every_strategy_has_a_frontier_and_its_baseline(tmp_path):
         assert len([arm for arm in arms if arm.strategy == name]) >= 2
     assert {arm.label for arm in arms if arm.strategy == "unguided"} == {"unguided", "unguided, stochastic", "unguided, single-step"}
     assert all(arm.baseline() in arms for arm in arms)
-    assert {arm.strength for arm in arms if arm.strategy == "clean-image"} == {5, 10, 20}
+    usual = pipelines.find("embedded").strength
+    assert {arm.strength for arm in arms if arm.strategy == "clean-image"} == {usual / 2, usual, 2 * usual}
     assert 4 not in {arm.strength for arm in arms if arm.strategy == "cfg"}
 
 
