@@ -78,9 +78,10 @@ def test_the_referees_choice_is_told_beside_what_generate_does(tmp_path):
     found = results(tmp_path, rows(ARMS), choice=[row | {"arm": "clean-image 20"}], choice_seeds=(1000, 1001))
     said = found.conclusions[-1]
     assert "would have `guide generate` do clean-image 20 (+0.70 [+0.20, +1.10]" in said
-    assert f"does clean-image {pipelines.find('embedded').strength:g} as it stands" in said
-    same = results(tmp_path, rows(ARMS), choice=[row | {"arm": "clean-image 10", "low": nan}], choice_seeds=(1000, 1001))
-    assert "do clean-image 10 (+0.70 log-odds" in same.conclusions[-1]
+    own = f"clean-image {pipelines.find('embedded').strength:g}"
+    assert f"does {own} as it stands" in said
+    same = results(tmp_path, rows(ARMS), choice=[row | {"arm": own, "low": nan}], choice_seeds=(1000, 1001))
+    assert f"do {own} (+0.70 log-odds" in same.conclusions[-1]
     assert "which is what it does" in same.conclusions[-1]
     none = results(tmp_path, rows(ARMS), choice=[row | {"arm": "clean-image 20", "gain": -0.1}], choice_seeds=(1000, 1001))
     assert "sees no gain by any" in none.conclusions[-1]
