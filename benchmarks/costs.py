@@ -7,7 +7,6 @@ weights. `--write` puts them where `guide strategies` reads them, and each row a
     python -m benchmarks.costs --write
 """
 import json
-import platform
 import time
 from datetime import date
 from pathlib import Path
@@ -20,6 +19,7 @@ from rich.table import Table
 
 from guide import pipelines, strategies
 from guide.brief import Brief
+from guide.comparing.publishing import processor
 from guide.loops.sample import Sampler
 from guide.objectives import aimed
 from guide.run import Request
@@ -39,15 +39,6 @@ def seconds(sampler: Sampler, key: str, strength: float) -> float:
         sampler((0,), strategy)
         found.append(time.process_time() - began)
     return min(found)
-
-
-def processor() -> str:
-    """The processor's name as Linux tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.machine()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def main(steps: Annotated[int, typer.Option(help="Steps a run; 0: the pipeline's own.")] = 0,

@@ -20,6 +20,7 @@ import sys
 import time
 import zlib
 from collections import Counter
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Annotated
 
@@ -98,7 +99,7 @@ def make(pictures: Annotated[str, typer.Option(help="A folder, a tar or a glob o
     folder.mkdir(parents=True)
     real = inputs.items(pictures)[0]
     odd = set(rng.choice(count, bad, replace=False).tolist())
-    kinds = [name for k in range(bad) for name in [list(KINDS)[k % len(KINDS)]]]
+    kinds = list(islice(cycle(KINDS), bad))
     for k in range(count):
         with Image.open(io.BytesIO(real[k % len(real)].read())) as opened:
             picture = opened.convert("RGB")

@@ -73,11 +73,12 @@ def flicker(
             request = Request(Brief(styles=((style, 1.),)), out, ("",), steps=steps, video=True)
             steady = painted(request, encoder, frames, [0] * len(frames))
             loose = painted(request, encoder, frames, [PAINTINGS * k for k in range(len(frames))])
+            still, free = apart(steady, shift), apart(loose, shift)
             change, moved = (float((torch.cat(made) - torch.cat(frames)).square().mean().sqrt()) for made in (steady, loose))
             for k, frame in enumerate(steady):
                 image.to_pil(frame).save(out / f"{name}-{shift}-{k}.png")
-            typer.echo(f"| {name} | {shift} | {change:.3f} | {apart(steady, shift):.3f} | {apart(steady, shift) / change:.2f} | "
-                       f"{apart(loose, shift) / moved:.2f} |")
+            typer.echo(f"| {name} | {shift} | {change:.3f} | {still:.3f} | {still / change:.2f} | "
+                       f"{free / moved:.2f} |")
 
 
 @app.command()

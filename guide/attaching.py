@@ -1,6 +1,6 @@
 """What a `guided` block changes on a pipeline for its length: its scheduler's step, and whether weights take gradients."""
 import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from torch import nn
@@ -14,10 +14,9 @@ def weights(modules: Iterable[nn.Module]) -> list[nn.Parameter]:
 
 
 @contextmanager
-def frozen(parts: Iterable[nn.Module] | Sequence[nn.Parameter]) -> Iterator[None]:
-    """No weight of the modules (or of a list of weights) takes a gradient inside: nothing that only theirs would need is held in memory."""
-    listed = list(parts)
-    held = [weight for weight in (listed if listed and isinstance(listed[0], nn.Parameter) else weights(listed)) if weight.requires_grad]
+def frozen(parts: Iterable[nn.Parameter]) -> Iterator[None]:
+    """None of these weights takes a gradient inside: nothing that only theirs would need is held in memory."""
+    held = [weight for weight in parts if weight.requires_grad]
     for weight in held:
         weight.requires_grad_(False)
     try:

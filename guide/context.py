@@ -40,8 +40,7 @@ class Context:
     def weigh(self, **more: str) -> None:
         """Name the weights of the run, with `more` by role. UserError where the folder's pictures were made with other ones."""
         self.record.weights = {"encoder": self.encoder.fingerprint, "verdict": self.verdict.lineage.weights} | more
-        if self.before is not None and self.before.weights not in ({}, self.record.weights):
-            raise UserError(f"The folder {self.out} holds pictures of other weights; choose another folder with --out.")
+        record.unchanged(self.out, self.before, self.record.weights)
 
     def write(self) -> None:
         self.record.write(self.out / "record.json")

@@ -16,7 +16,7 @@ from probes.atomic import write_text
 from probes.errors import UserError
 from probes.plain import plain
 
-__all__ = ["Record", "commit", "earlier", "now", "plain", "read", "typed", "versions", "writable"]
+__all__ = ["Record", "commit", "earlier", "now", "plain", "read", "typed", "unchanged", "versions", "writable"]
 
 SCHEMA = 1
 KINDS = ("generate", "compare", "transfer", "invert")
@@ -165,6 +165,12 @@ def earlier(folder: str | Path, resolved: dict, kind: str, free: frozenset[str] 
         if then != wanted:
             raise UserError(f"The folder {folder} holds a run with {_difference(name, then, wanted)}; choose another folder with --out.")
     return before
+
+
+def unchanged(folder: str | Path, before: Record | None, weights: dict[str, str]) -> None:
+    """UserError where the pictures that `earlier` found in the folder are of other weights than these, by role."""
+    if before is not None and before.weights not in ({}, weights):
+        raise UserError(f"The folder {folder} holds pictures of other weights; choose another folder with --out.")
 
 
 def writable(folder: Path) -> None:

@@ -149,8 +149,7 @@ def generate(request: Request, on_progress: Progress = lambda what, done, total:
     needed, own = lookup(strategies.presets(), request.strategy, "strategy").sampler, pipeline.scheduler
     more = samplers.fitted(pipeline, needed)
     weights = {"pipeline": fingerprint(pipeline), "encoder": encoder.fingerprint, "verdict": verdict.lineage.weights}
-    if before is not None and before.weights not in ({}, weights):
-        raise UserError(f"The folder {request.out} holds pictures of other weights; choose another folder with --out.")
+    record.unchanged(request.out, before, weights)
     now.device, now.weights = device, weights
     now.lineages = {"encoder": encoder.lineage, "verdict": verdict.lineage} | watching.consulted(request, device)
     now.costs, now.tuning = (dict(before.costs), before.tuning) if before else ({}, {})

@@ -25,10 +25,11 @@ def machine(process: Process) -> dict[str, str | int]:
     if process.device.startswith("cuda"):
         return {"device": torch.cuda.get_device_name(process.device), "processes": process.count}
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return {"device": _processor(), "cores": cores, "processes": process.count, "threads": torch.get_num_threads()}
+    return {"device": processor(), "cores": cores, "processes": process.count, "threads": torch.get_num_threads()}
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The processor's name as Linux tells it, elsewhere as Python does."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from guide.attaching import frozen
+from guide.attaching import frozen, weights
 from guide.decoding import Decoder
 from guide.guided import guided
 from guide.loops.sample import Loop, Made, Sampler, intercepted, joined, selection
@@ -152,8 +152,8 @@ class Differentiable:
         """A block in which the pipeline's runs are counted; a scheduler that gets no generator adds the same noise in each of them."""
         return guided(self.pipeline, None, Unguided(), seeds=self.seeds, on_step=lambda row: self.sampler.on_step(), pinned=True)
 
-    def modules(self) -> list[nn.Module]:
-        return [part for part in (*self.pipeline.components.values(), self.decoder.vae) if isinstance(part, nn.Module)]
+    def weights(self) -> list[nn.Parameter]:
+        return weights(part for part in (*self.pipeline.components.values(), self.decoder.vae) if isinstance(part, nn.Module))
 
     def slope(self, z: Tensor, memory: Ladder, views: Sequence[torch.Generator]) -> tuple[Tensor, Tensor, Tensor]:
         """Images (n, 3, h, w), the objective's loss (n,) of their views, and its gradient to the noise z; with less at once for as long as
@@ -162,7 +162,7 @@ class Differentiable:
         while True:
             try:
                 # Frozen until the backward pass is done, in which a frugal decoder computes anew.
-                with frozen(self.modules()):
+                with frozen(self.weights()):
                     images = self(z)
                     values, down = memory.slopes(self.sampler.objective, images.detach().float(), views)
                     return images.detach(), values.loss.detach(), torch.autograd.grad(images, z, down.to(images.dtype))[0]
@@ -182,7 +182,7 @@ class Differentiable:
         return float(getattr(self.pipeline.scheduler, "init_noise_sigma", 1.))
 
     def __call__(self, z: Tensor) -> Tensor:
-        with frozen(self.modules()):
+        with frozen(self.weights()):
             latents = self.forward(self.pipeline, **self._arguments(z, "latent")).images
             if not latents.requires_grad:
                 raise UserError(f"{type(self.pipeline).__name__} keeps no gradient to its starting noise, so that it cannot be optimised.")
