@@ -25,6 +25,7 @@ from probes.atomic import replacing
 from probes.errors import UserError
 from recipes import data, options
 from recipes.captions import caption
+from recipes.convolution import quicken
 from recipes.text_tower import condition, to_transformers
 from recipes.training import Run, train
 
@@ -107,10 +108,11 @@ def main(
         unet = UNet2DConditionModel.from_pretrained(start, subfolder="unet", torch_dtype=torch.float32)
     else:
         unet = UNet2DConditionModel(**config(clip, side, **sizes["config"]))
-    unet = unet.to(device)
+    unet = unet.to(device, memory_format=torch.channels_last)
     if device.type == "cpu":
         unet.set_attn_processor(AttnProcessor())  # the fused kernel's backward pass is so slow there that a step takes a third longer
-    optimizer = torch.optim.AdamW(unet.parameters(), sizes["rate"], betas=(0.9, 0.99), weight_decay=0.01)
+        quicken(unet)
+    optimizer = torch.optim.AdamW(unet.parameters(), sizes["rate"], betas=(0.9, 0.99), weight_decay=0.01, fused=True)
     budget = {"minutes": sizes["minutes"], "steps": steps, "seed": seed}
     run = Run(nn.ModuleDict({"unet": unet}), optimizer, work / "denoiser", decay=0.9995, accelerator=accelerator, **budget)
     alphas = DDIMScheduler(**SCHEDULE).alphas_cumprod.to(device)
@@ -158,7 +160,7 @@ def main(
         noise = torch.randn(clean.shape, generator=generator).to(device)
         a, b = alphas[times].sqrt()[:, None, None, None], (1 - alphas[times]).sqrt()[:, None, None, None]
         out = unet(
-            a * clean + b * noise,
+            (a * clean + b * noise).contiguous(memory_format=torch.channels_last),
             times,
             tokens * kept[..., None],
             added_cond_kwargs={"text_embeds": pooled * kept, "time_ids": time_ids.expand(batch_size, -1)},
