@@ -14,6 +14,7 @@ import typer
 from diffusers import AutoencoderTiny, DDIMScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
 from transformers import CLIPTokenizer
 
+from recipes import options
 from recipes.denoiser import CONFIG, SCHEDULE
 from recipes.text_tower import to_transformers
 
@@ -79,4 +80,4 @@ def _edit(path: Path, change):
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    options.start(main)

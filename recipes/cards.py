@@ -2,29 +2,26 @@
 
     python -m recipes.cards --work work/ --hardware "2 CPU cores"
 
-What has not been measured is said to be so. How a model came about is read from its training log; where that is not the whole story
-(a warm start, several runs), a sentence of yours in `work/history.json`, by the recipe's name, is put before it.
+What has not been measured is said to be so. What was trained on is what the recipes recorded of it (`recipes/provenance.py`). How a model
+came about is read from its training log; where that is not the whole story (a warm start, several runs), a sentence of yours in
+`work/history.json`, by the recipe's name, is put before it.
 """
 
 # ruff: noqa: E501 - prose
 
 import json
+import math
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from safetensors import safe_open
 
 from probes.atomic import write_text
 from recipes import card_lines as lines
-from recipes import options
+from recipes import options, provenance
 from recipes.assemble import ROOT
 from recipes.card_lines import of
-
-DATA = """## Data and licence
-Trained on photographs of paintings by artists who died in 1954 or earlier, public domain as far as the metadata tells, gathered from public collections of
-WikiArt, People-Art, Art Institute of Chicago and similar images ({split}). WikiArt's own terms ask for non-commercial research use of its scans; whether
-that binds weights trained on them is unsettled, so treat these weights as for research and demonstration. The licence of the code does not cover them.
-"""
 
 
 def read(path: Path) -> dict:
@@ -38,7 +35,7 @@ def training(work: Path, name: str, hardware: str) -> str:
     log = read(work / name / "log.json")
     stepped = log and "step" in log[-1]  # the verdict is fitted in closed form and has no steps
     told = f"{log[-1]['step']} steps in {log[-1]['seconds'] / 60:.0f} minutes" if stepped else "for a time that was not kept"
-    line = f"`python -m recipes.{name} --data paintings/ --work work/`: {told} on {hardware}, fp32 weights with bfloat16 autocast, shared with other work."
+    line = f"`python -m recipes.{name} --data paintings/ --work work/`: {told} on {hardware}, fp32 weights with bfloat16 autocast."
     return f"{history} {line}".strip()
 
 
@@ -71,16 +68,17 @@ On artists that neither the CLIP nor the heads have seen; intervals from a boots
 """
 
 
-def heads_card(work: Path, hardware: str) -> tuple[str, str]:
+def heads_card(work: Path, hardware: str, root: Path) -> tuple[str, str]:
     """The cards of the CLIP and of its heads."""
-    tower = read(ROOT / "probes/embedded/clip/open_clip_config.json").get("model_cfg", {})
-    measured, text = reading(work), tower.get("text_cfg", {})
+    tower = read(root / "probes/embedded/clip/open_clip_config.json").get("model_cfg", {})
+    measured, text, data = reading(work), tower.get("text_cfg", {}), provenance.read(work)
+    guide, last = provenance.counted(data, ["guide"]), provenance.last_year(data, ["guide"])
     clip = f"""# The small CLIP that steers
 
 {tower.get("embed_dim", "?")}-dimensional embeddings, residual image tower at {tower.get("vision_cfg", {}).get("image_size", "?")} pixels, {text.get("layers", "?")}-layer text tower
 with a vocabulary of {text.get("vocab_size", 0):,} tokens; `open_clip.create_model_and_transforms("local-dir:<this folder>")` loads it.
 
-{DATA.format(split="the guide split, 14,108 images")}
+{provenance.section(data, f"Trained on the guide split, {guide}.")}
 ## Training
 {training(work, "clip", hardware)}
 Contrastive on captions made of style, genre, century or year, artist and title words, beside zero-shot style and genre classification and year regression
@@ -89,19 +87,24 @@ The text tower freezes part-way (`--freeze`), so that the denoiser is conditione
 
 {measured}
 ## Limits
-Trained for minutes on 14,000 small images: it knows European and Japanese styles in broad strokes, subjects hardly beyond genre, and nothing after 1935.
-Renaissance and realism labels are partly inferred from artist or date. Readings are calibrated for whole paintings, not for details.
+Trained for minutes on small images: it knows the styles of those paintings in broad strokes, subjects hardly beyond genre{f", and nothing after {last}" if last else ""}.
+Readings are calibrated for whole paintings, not for details.
 """
+    origin = (
+        "`origin.safetensors` tells the pipeline's own pictures from paintings."
+        if read(work / "heads" / "origin.json")
+        else 'Origin has no head here: it is read by words, "not validated", since what was fitted told collections apart and not makers ("What was tried", benchmarks/README.md).'
+    )
     heads = f"""# Heads of the small CLIP
 
 `style.safetensors` and `scene.safetensors` read the CLIP's normalised embedding and, of the same pass, means, spreads and covariances of the channels of its layers
 (`probes/layers.py`); so does `period.safetensors`, a softmax over bins of years and a monotone recalibration: the layers add next to nothing to its reading, and something to what it steers.
-Origin has no head here: it is read by words, "not validated", since what was fitted told collections apart and not makers ("What was tried", benchmarks/README.md).
+{origin}
 `domain.safetensors` reads means and spreads of `layer2`, all directions of their covariance kept.
 `brushwork.safetensors` holds statistics of six typical paintings of each style (`recipes.brushwork`), for `guide transfer`. The JSON beside each is its card for
 programs.
 
-{DATA.format(split="weights on the guide split; temperature and recalibration on half of the test artists")}
+{provenance.section(data, f"Weights come from the guide split, {guide}; temperature and recalibration from half of the test artists.")}
 ## Training
 `python -m recipes.heads --data paintings/ --work work/`: balanced classes, on clean and damaged views, style and scene by discriminant
 analysis whose shrinkage is chosen on the judge split; minutes on {hardware}.
@@ -117,10 +120,13 @@ def judge_card(work: Path, name: str, hardware: str) -> str:
     """The card of a judge."""
     card, together = read(work / name / "model" / "card.json"), read(work / "agreement.json")
     metrics, lineage, fit = card.get("metrics", {}), card.get("lineage", {}), card.get("training", {})
-    how = training(work, name, hardware)
+    data, how = provenance.read(work), training(work, name, hardware)
+    judged, known = provenance.counted(data, ["judge"]), provenance.total(data, ["judge"], "in the judges' styles")
+    if data and name == "referee":  # the verdict reads genre, year and damage off the others too
+        judged += f": the {known:,} of them in the styles that it learns"
     if "bandwidth" in fit:
         how = (
-            f"`python -m recipes.verdict --data paintings/ --work work/`: closed form, {fit['seconds'] / 60:.0f} minutes on {hardware}, shared with other work; "
+            f"`python -m recipes.verdict --data paintings/ --work work/`: closed form, {fit['seconds'] / 60:.0f} minutes on {hardware}; "
             f"bandwidth {fit['bandwidth']:g} and ridge {fit['ridge']:g} by folds that keep an artist together (balanced accuracy there "
             f"{fit['balanced accuracy in the folds']:.3f})."
         )
@@ -138,7 +144,7 @@ def judge_card(work: Path, name: str, hardware: str) -> str:
 
 {role} A {lineage.get("architecture", "network")} trained by {lineage.get("objective", "?")}; reads style, genre, year and severity of damage.
 
-{DATA.format(split="the judge split, 6,273 images; the guide's images and artists are not among them, the other judge's are the same")}
+{provenance.section(data, f"Trained on the judge split, {judged}. The guide's images are not among them ({provenance.apart(data)}), the other judge's are of the same split.")}
 ## Training
 {how}
 Temperature and a line that recalibrates years come from half of the test artists. Measured by `python -m recipes.measure_judges` and `recipes.measure_agreement`.
@@ -156,14 +162,14 @@ On artists that no model here has seen; intervals from a bootstrap over artists.
   Generated pictures: {of(together, lines.pairs, "generated")}.
 
 ## Limits
-A small model of 6,000 small images: single readings are weak evidence, means over many pictures are what it is for. Kinds of damage other than those
+A small model of small images: single readings are weak evidence, means over many pictures are what it is for. Kinds of damage other than those
 above are not validated.
 """
 
 
-def grid(name: str, about: str, command: str) -> str:
+def grid(root: Path, name: str, about: str, command: str) -> str:
     """A sheet that lies beside the card, with the command that makes it again; nothing where it is not there."""
-    if not (ROOT / "guide" / "embedded" / f"{name}.png").exists():
+    if not (root / "guide" / "embedded" / f"{name}.png").exists():
         return ""
     return f"\n![{about}]({name}.png)\n\n{about}: `{command}`.\n"
 
@@ -175,8 +181,20 @@ def cost_line(said: dict) -> str:
     )
 
 
-def pipeline_card(work: Path, hardware: str) -> str:
+def sizes(folder: Path) -> tuple[str, str, str]:
+    """Pictures, latents and parameters of the denoiser that is installed in `folder`, in words."""
+    config, weights = read(folder / "config.json"), folder / "diffusion_pytorch_model.safetensors"
+    side, channels = config.get("sample_size"), config.get("in_channels")
+    if not side or not weights.exists():
+        return "? x ?", "?", "?"
+    with safe_open(weights, "pt") as file:
+        count = sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 - no mapping
+    return f"{8 * side} x {8 * side}", f"{channels} x {side} x {side}", f"{count / 1e6:.0f} M"
+
+
+def pipeline_card(work: Path, hardware: str, root: Path) -> str:
     """The card of the pipeline."""
+    data = provenance.read(work)
     figures, spread, words = (read(work / f"{name}.json") for name in ("pipeline", "diversity", "words"))
     stages = [training(work, name, hardware) for name in ("autoencoder", "decoder", "preview", "denoiser") if (work / name / "log.json").exists()]
     coder = of(figures, lambda said: f"on {said['images']} test paintings PSNR {said['psnr']:.1f} dB, MS-SSIM {said['ms_ssim']:.3f}", "autoencoder")
@@ -190,21 +208,23 @@ def pipeline_card(work: Path, hardware: str) -> str:
     table = f"\n{lines.kept_table(figures['unguided'])}\n" if "unguided" in figures else ""
     size = of(figures, lambda said: f"{said['megabytes']:.0f} MB for everything that is embedded, probes and judges too", "cost")
     sheets = (
-        grid("samples", "Every style at seeds 0 to 7, none chosen", "python -m recipes.sample_grids --work work/")
-        + grid("words", "The same seeds without and with a word", "python -m recipes.measure_words --data paintings/ --work work/")
+        grid(root, "samples", "Every style at seeds 0 to 7, none chosen", "python -m recipes.sample_grids --work work/")
+        + grid(root, "words", "The same seeds without and with a word", "python -m recipes.measure_words --data paintings/ --work work/")
         + grid(
+            root,
             "nearest",
             "Sixteen pictures, the first of the measured ones, and their nearest training paintings",
             "python -m recipes.measure_diversity --data paintings/ --work work/",
         )
     )
+    side, latents, parameters = sizes(root / "guide" / "embedded" / "unet")
     return f"""# The small text-to-image pipeline
 
-128 x 128 pixels; `DiffusionPipeline.from_pretrained("<this folder>")` loads it with nothing of this project. Stable Diffusion XL's pipeline class around an
-`AutoencoderTiny` (8 x 16 x 16 latents), a 14 M parameter `UNet2DConditionModel` (v-prediction, zero terminal SNR) and the text tower of the small CLIP in
+{side} pixels; `DiffusionPipeline.from_pretrained("<this folder>")` loads it with nothing of this project. Stable Diffusion XL's pipeline class around an
+`AutoencoderTiny` ({latents} latents), a {parameters} parameter `UNet2DConditionModel` (v-prediction, zero terminal SNR) and the text tower of the small CLIP in
 `probes/embedded/clip`. (diffusers remarks that it expected another class of autoencoder; the tiny one is meant.)
 
-{DATA.format(split="the guide and judge splits, 20,381 images; no test artist")}
+{provenance.section(data, f"Trained on the guide and judge splits, {provenance.counted(data, ['guide', 'judge'])}; on no test image ({provenance.apart(data)}).")}
 ## Training
 {chr(10).join(stages) or "The logs were not kept."}
 
@@ -233,14 +253,16 @@ def main(
     hardware: Annotated[str, typer.Option(help="What it ran on, in words.")] = "2 CPU cores",
     root: Annotated[Path, typer.Option(help="Checkout whose cards are written.")] = ROOT,
 ):
-    clip, heads = heads_card(work, hardware)
+    if not provenance.read(work):
+        typer.echo(f"{work / 'data.json'} is not there: what was trained on stays unverified on the cards. Any recipe with --data writes it.")
+    clip, heads = heads_card(work, hardware, root)
     probes = root / "probes" / "embedded"
     for path, text in (
         (probes / "clip", clip),
         (probes / "heads", heads),
         (probes / "referee", judge_card(work, "referee", hardware)),
         (probes / "verdict", judge_card(work, "verdict", hardware)),
-        (root / "guide" / "embedded", pipeline_card(work, hardware)),
+        (root / "guide" / "embedded", pipeline_card(work, hardware, root)),
     ):
         write_text(path / "README.md", text)
 

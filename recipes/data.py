@@ -21,7 +21,7 @@ from rich.progress import track
 
 from probes.atomic import write_text
 from probes.errors import UserError
-from recipes import metadata
+from recipes import metadata, provenance
 
 SIDE = 144  # the stored side in pixels; recipes crop 128 or 96 from it
 ABSENT = "not in the folder"
@@ -46,6 +46,7 @@ def paintings(folder: Path, cache: Path, side: int = SIDE) -> tuple[np.ndarray, 
         table = table[~table["file_name"].isin(left_out.keys())].reset_index(drop=True)
     if len(images) != len(table):
         raise UserError(f"{store} was built from another table ({len(images)} images, now {len(table)}): delete it and start again.")
+    provenance.record(table, folder, cache)
     return images, table
 
 

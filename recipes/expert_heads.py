@@ -17,6 +17,7 @@ from benchmarks.labelled_features import Labelled, read
 from probes import calibration, domain, reliability
 from probes.evaluation import splits
 from probes.heads import card, stacked
+from recipes import options
 
 ENCODER = "ViT-L-14-336:openai"
 # The museum's words for styles, as the keys of configs/styles.
@@ -135,4 +136,4 @@ def main(data: Annotated[Path, typer.Option(help="Folder with nga.parquet and ai
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    options.start(main)

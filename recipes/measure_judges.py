@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-import typer
 from rich.progress import track
 from safetensors.torch import load_file
 from scipy.stats import spearmanr
@@ -102,4 +101,4 @@ def main(folder: options.Data, work: options.Work = Path("work"), device: option
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    options.start(main)
