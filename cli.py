@@ -3,7 +3,7 @@ import os
 import shlex
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -362,7 +362,8 @@ def _hush() -> None:
 
 @contextmanager
 def _continuable(folder: Path) -> Iterator[None]:
-    """Say after Ctrl-C what is kept and how to go on."""
+    """Say after Ctrl-C what is kept and how to go on. A folder that was made for a run that kept nothing goes again."""
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         yield
     except KeyboardInterrupt:
@@ -372,6 +373,10 @@ def _continuable(folder: Path) -> Iterator[None]:
         many = f"{kept} finished picture{'s are' if kept > 1 else ' is'}"
         rest = f"{many} kept in {folder}; `{command}` goes on from there" if kept else "no picture was finished"
         raise KeyboardInterrupt(f"Interrupted: {rest}.") from None
+    finally:
+        for path in new:
+            with suppress(OSError):  # rmdir refuses a folder that holds something
+                path.rmdir()
 
 
 @contextmanager

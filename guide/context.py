@@ -36,6 +36,8 @@ class Context:
     device: str
     encoder: Encoder
     verdict: Judge
+    seeds: tuple[int, ...]
+    """Those asked for, and those whose pictures the folder holds already."""
 
     def weigh(self, **more: str) -> None:
         """Name the weights of the run, with `more` by role. UserError where the folder's pictures were made with other ones."""
@@ -52,8 +54,11 @@ class Context:
         self.write()
 
 
-def begin(request: Asked, kind: str, check: Callable[[], None], on_progress: Progress) -> Context:
-    """Everything that can refuse cheaply refuses first: the folder's own record, the folder itself, `check`; then weights are read."""
+def begin(request: Asked, kind: str, check: Callable[[], None], made: Callable[[int], bool], on_progress: Progress) -> Context:
+    """Everything that can refuse cheaply refuses first: the folder's own record, the folder itself, `check`; then weights are read.
+
+    `made`: whether the folder holds pictures of a seed.
+    """
     resolved = record.plain(vars(request))
     before = record.earlier(request.out, resolved, kind, FREE)
     if before is not None and (lost := sorted(set(before.request.get("inputs") or ()) - set(resolved.get("inputs") or ()))):
@@ -61,7 +66,10 @@ def begin(request: Asked, kind: str, check: Callable[[], None], on_progress: Pro
             f"The folder {request.out} holds a run of other pictures ({', '.join(lost[:3])}), which its report would lose; "
             "name them too, or choose another folder with --out."
         )
-    now = record.Record(resolved, command=request.command or record.typed(), kind=kind, seeds=request.seeds)
+    seeds = record.together(before, request.seeds, made)
+    resolved["seeds"] = record.plain(seeds)
+    now = record.Record(resolved, command=request.command or record.typed(), kind=kind, seeds=seeds)
+    now.notes += record.added(request.seeds, seeds)
     record.writable(request.out)
     check()
     on_progress("loading", 0, 0)
@@ -69,4 +77,4 @@ def begin(request: Asked, kind: str, check: Callable[[], None], on_progress: Pro
     encoder, verdict = encoders.load(request.encoder, now.device), judge.load(request.judge, now.device)
     verdict.check([encoder.lineage])
     now.lineages = {"encoder": encoder.lineage, "verdict": verdict.lineage}
-    return Context(request.out, now, before, now.device, encoder, verdict)
+    return Context(request.out, now, before, now.device, encoder, verdict, seeds)

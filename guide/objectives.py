@@ -7,7 +7,7 @@ from torch import Tensor
 
 from guide.brief import Brief
 from guide.goals import WEIGHTS, Goals
-from probes import image, reference, region
+from probes import reference, region
 from probes.config import offer
 from probes.constraints import Constraint
 from probes.content import ContentMeasure, ContentProbe
@@ -67,7 +67,7 @@ def _measures(brief: Brief, encoder: Encoder, goals: Goals, source: Tensor | Non
         from probes.artifacts import ArtifactProbe
         yield "artifacts", ArtifactProbe(encoder).aim(brief), 1.
     if goals.references:
-        pictures, weights = [image.load(path) for path, _ in goals.references], [weight for _, weight in goals.references]
+        pictures, weights = [reference.opened(path) for path, _ in goals.references], [weight for _, weight in goals.references]
         yield "reference", reference.aim(encoder, pictures, weights, goals.by), sum(weights)
     for words, weight in goals.toward:
         yield "toward", ContentMeasure(encoder=encoder, target=encoder.text([words])[0], name=f"toward {words}"), weight

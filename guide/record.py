@@ -6,6 +6,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -16,7 +17,7 @@ from probes.atomic import write_text
 from probes.errors import UserError
 from probes.plain import plain
 
-__all__ = ["Record", "commit", "earlier", "now", "plain", "read", "typed", "unchanged", "versions", "writable"]
+__all__ = ["Record", "added", "commit", "earlier", "now", "plain", "read", "together", "typed", "unchanged", "versions", "writable"]
 
 SCHEMA = 1
 KINDS = ("generate", "compare", "transfer", "invert")
@@ -165,6 +166,17 @@ def earlier(folder: str | Path, resolved: dict, kind: str, free: frozenset[str] 
         if then != wanted:
             raise UserError(f"The folder {folder} holds a run with {_difference(name, then, wanted)}; choose another folder with --out.")
     return before
+
+
+def together(before: Record | None, seeds: Sequence[int], made: Callable[[int], bool]) -> tuple[int, ...]:
+    """The seeds of a run, and those of the run that it goes on with whose pictures are `made`: a report of fewer would lose them."""
+    return tuple(dict.fromkeys((*(seed for seed in (before.seeds if before else ()) if seed in seeds or made(seed)), *seeds)))
+
+
+def added(seeds: Sequence[int], together: Sequence[int]) -> list[str]:
+    """A sentence where a report holds more seeds than were asked for; none where it does not."""
+    more = [str(seed) for seed in together if seed not in seeds]
+    return [f"The folder's earlier pictures stay in its report: seed{'s' if len(more) > 1 else ''} {', '.join(more)}."] if more else []
 
 
 def unchanged(folder: str | Path, before: Record | None, weights: dict[str, str]) -> None:

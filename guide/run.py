@@ -139,6 +139,9 @@ def generate(request: Request, on_progress: Progress = lambda what, done, total:
     resolved = record.plain({**vars(request), "settings": settings, "preset": strategy, "goals": request.goals.described()})
     resolved = {name: value for name, value in resolved.items() if value or name not in ("goals", "watch")}
     before = record.earlier(request.out, resolved, "generate")
+    asked, variants = request.seeds, ("unguided",) if isinstance(strategy, Unguided) else ("unguided", "guided")
+    seeds = record.together(before, asked, lambda seed: all(picture(request.out, seed, variant).is_file() for variant in variants))
+    request, resolved = replace(request, seeds=seeds), resolved | {"seeds": record.plain(seeds)}
     now = record.Record(resolved, command=request.command or record.typed(), seeds=request.seeds)
     record.writable(request.out)
     on_progress("loading", 0, 0)
@@ -159,8 +162,8 @@ def generate(request: Request, on_progress: Progress = lambda what, done, total:
         strategy, now.tuning = replace(strategy, strength=found.strength), record.plain(found)
         now.notes.append(str(found))
         notice(str(found))
-    variants = {"unguided": Unguided()} | ({} if isinstance(strategy, Unguided) else {"guided": strategy})
-    lines = remarks(request, pipeline, encoder)
+    variants = dict(zip(variants, (Unguided(), strategy), strict=False))
+    lines = remarks(request, pipeline, encoder) + record.added(asked, request.seeds)
     if more or pipeline.scheduler is not own:
         lines.append(f"{request.strategy} needs a {needed} sampler: all pictures are made by {samplers.described(pipeline, needed)}.")
     for line in lines:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from probes.heads.head import Head
 
 KINDS = ("moments", "gram", "style", "embedding")
+LEAST = 32  # pixels a side of a reference
 SPREADS = 1e-3  # of a map's channel: below it a channel says nothing
 
 
@@ -97,6 +99,16 @@ def early(encoder: Encoder) -> tuple[str, ...]:
     """The stages that style is read from: a quarter and half of the way through the tower."""
     stages = [stage for stage in encoder.stages if stage.startswith(("layer", "block"))]
     return tuple(dict.fromkeys(stages[max(0, round(len(stages) * share) - 1)] for share in (.25, .5)))
+
+
+def opened(path: str | Path) -> Tensor:
+    """The reference in that file, `(1, 3, h, w)` in [0, 1]. UserError where it has too few pixels to say anything."""
+    picture = image.load(path)
+    height, width = picture.shape[-2:]
+    if min(height, width) < LEAST:
+        raise UserError(f"The reference {path} has {width} x {height} pixels, too few to read brushwork from; {LEAST} a side is the least: "
+                        "take a larger one.")
+    return picture
 
 
 def aim(encoder: Encoder, images: Sequence[Tensor], weights: Sequence[float], kind: str = "moments") -> Measure:

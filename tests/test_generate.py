@@ -109,6 +109,25 @@ def test_the_same_command_keeps_what_is_finished_and_makes_what_is_missing(run):
     assert kept.stat().st_mtime_ns == time_before
 
 
+def test_fewer_seeds_keep_the_rows_of_the_others(run):
+    folder, command, _ = run
+    done = guide(*(word if word != "0,4" else "4" for word in command))
+    assert done.exit_code == 0, done.output
+    assert "earlier pictures stay in its report: seed 0" in " ".join(done.output.split())
+    record = json.loads((folder / "record.json").read_text())
+    assert record["seeds"] == [0, 4]
+    assert [(row["seed"], row["variant"]) for row in record["rows"]] == [(s, v) for s in (0, 4) for v in ("unguided", "guided")]
+    assert len((folder / "report.csv").read_text().splitlines()) == 5
+
+
+def test_a_reference_of_one_pixel_is_refused_and_leaves_no_folder(tmp_path):
+    Image.new("RGB", (1, 1)).save(tmp_path / "dot.png")
+    done = guide("generate", "--reference", str(tmp_path / "dot.png"), "--out", str(tmp_path / "out"))
+    assert done.exit_code == 2, done.output
+    assert "1 x 1 pixels, too few" in " ".join(done.output.split())
+    assert not (tmp_path / "out").exists()
+
+
 def test_other_arguments_need_another_folder(run):
     _, command, _ = run
     done = guide(*command, "--guidance-scale", "2")

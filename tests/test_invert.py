@@ -112,6 +112,14 @@ def test_what_cannot_be_inverted_is_said(tmp_path, arguments, said):
     assert said in " ".join(done.output.split())
 
 
+def test_a_picture_of_one_pixel_is_refused_and_leaves_no_folder(tmp_path):
+    Image.new("RGB", (1, 1)).save(tmp_path / "dot.png")
+    done = run(tmp_path / "dot.png", "--style", "baroque", "--out", tmp_path / "out")
+    assert done.exit_code == 2, done.output
+    assert "1 x 1 pixels, too few to be read" in " ".join(done.output.split())
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_reading_of_years_does_not_flip(tmp_path, photo):
     image.to_pil(photo).save(tmp_path / "coffee.png")
     done = run(tmp_path / "coffee.png", "--probe", "period", "--out", tmp_path / "out")

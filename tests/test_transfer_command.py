@@ -61,6 +61,17 @@ def test_pictures_record_trace_sheet_and_film_come_out_and_a_second_run_makes_no
     assert "holds a run of other pictures" in fewer.output
 
 
+def test_pictures_of_earlier_seeds_stay_in_the_report(folder, tmp_path):
+    arguments = (folder / "coffee.png", "--style", "cubism", "--steps", "1", "--size", "48", "--out", tmp_path, "--seeds")
+    assert run(*arguments, "0-1").exit_code == 0
+    done = run(*arguments, "2")
+    assert done.exit_code == 0, done.output
+    assert "earlier pictures stay in its report: seeds 0, 1" in " ".join(done.output.split())
+    record = json.loads((tmp_path / "record.json").read_text())
+    assert record["seeds"] == record["request"]["seeds"] == [0, 1, 2]
+    assert [row["seed"] for row in record["rows"] if row["variant"] == "transferred"] == [0, 1, 2]
+
+
 def test_outside_of_the_mask_every_pixel_stays(folder, tmp_path):
     done = run(folder / "astronaut.png", "--reference", folder / "coffee.png", "--region", folder / "mask.png", "--steps", "3", "--out",
                tmp_path)
@@ -114,6 +125,15 @@ def test_what_cannot_be_done_is_said_in_a_sentence(folder, tmp_path, monkeypatch
     done = run(*arguments, "--out", tmp_path / "out")
     assert done.exit_code == 2, done.output
     assert any(word in " ".join(done.output.split()) for word in said.split("|")), done.output
+    assert not (tmp_path / "out").exists()  # no empty folder is left
+
+
+def test_a_film_without_its_writer_is_refused_with_where_it_comes_from(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    done = run(folder / "coffee.png", "--style", "baroque", "--film", "mp4", "--out", tmp_path / "out")
+    assert done.exit_code == 2, done.output
+    assert "apt install ffmpeg" in " ".join(done.output.split())
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_transformer_takes_references_by_its_early_tokens(folder, tmp_path, clip_folder):

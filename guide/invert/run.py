@@ -1,7 +1,7 @@
 """`guide invert`: pictures climbed from noise to what a probe looks for; of given pictures, the smallest change that flips a reading."""
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -71,12 +71,20 @@ class Result:
 
 def invert(request: Request, on_progress: Progress = lambda what, done, total: None, notice: Notice = lambda line: None) -> Result:
     """Make what the request asks for into its folder: PNGs, trace.jsonl, record.json, report.csv, report.json and sheet.png."""
-    context = begin(request, "invert", lambda: film.check(request.film), on_progress)
+    context = begin(request, "invert", lambda: film.check(request.film), lambda seed: not request.inputs and _path(request, seed).is_file(),
+                    on_progress)
+    request = replace(request, seeds=context.seeds)
+    for line in context.record.notes:
+        notice(line)
     context.weigh()
     make = _flipped if request.inputs else _climbed
     result = make(request, context, on_progress, notice)
     context.finish(result.rows.to_dict("records"))
     return result
+
+
+def _path(request: Request, seed: int) -> Path:
+    return request.out / f"seed-{seed:04d}-inverted.png"
 
 
 def _climbed(request: Request, context: Context, on_progress: Progress, notice: Notice) -> Result:
@@ -87,7 +95,7 @@ def _climbed(request: Request, context: Context, on_progress: Progress, notice: 
     context.write()
     paths, starts, done = [], [], 0
     for seed in request.seeds:
-        path = request.out / f"seed-{seed:04d}-inverted.png"
+        path = _path(request, seed)
         paths.append(path)
         first, *_ = view_generators([seed])
         begun = canvas.noise([first], side, side)
@@ -196,6 +204,8 @@ def _seen(path: str, encoder, size: int | None) -> Tensor:
     """The picture with its shorter side at the encoder's, so that norms of different pictures compare; or at the size asked for."""
     pixels = image.load(path)
     height, width = pixels.shape[-2:]
+    if min(height, width) < SMALLEST:
+        raise UserError(f"{path} has {width} x {height} pixels, too few to be read; {SMALLEST} a side is the least: take a larger picture.")
     share = size / max(height, width) if size else encoder.side / min(height, width)
     return image.resize(pixels, (max(round(height * share), 1), max(round(width * share), 1))).clamp(0, 1)
 

@@ -1,5 +1,5 @@
 """How far a picture is from the photograph it was made of, each distance under its own name, for constraints and reports alike."""
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from probes import distance, image
 from probes.config import lookup
 from probes.constraints import Constraint
 from probes.encoders import Encoder
+from probes.errors import UserError
 from probes.features import convolutional
 
 PLACES = 8  # as many as pixels of the stride of the stages that see shapes
@@ -59,6 +60,12 @@ def distances(encoder: Encoder, photo: Tensor, names: tuple[str, ...]) -> dict[s
         measure = BUILDERS[name](encoder, photo)
         made[name] = Distance(name, "distance", (0., 2. if name in ("structure", "content") else 1.), SCALES[name], measure)
     return made
+
+
+def check(names: Iterable[str]) -> None:
+    """UserError before the work where one of the distances cannot be had here."""
+    if "lpips" in names and (reason := distance.lpips_missing()):
+        raise UserError(f"LPIPS cannot be had: {reason}; or take --keep \"ms-ssim<=0.2\".")
 
 
 def constraints(encoder: Encoder, photo: Tensor, keep: tuple[tuple[str, float], ...]) -> dict[str, Constraint]:

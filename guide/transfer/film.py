@@ -19,7 +19,8 @@ RATE, HOLD = 12, 12  # frames a second, and how many times the last one stays
 def check(kind: str) -> None:
     """UserError before the work where the film could not be written after it."""
     if kind == "mp4" and not shutil.which("ffmpeg"):
-        raise UserError("An MP4 is written by ffmpeg, which is not on the path; install it, or take --film gif.")
+        raise UserError("An MP4 is written by ffmpeg, which is not on the path; install it (apt install ffmpeg, brew "
+                        "install ffmpeg), or take --film gif.")
 
 
 class Frames:

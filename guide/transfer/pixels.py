@@ -14,15 +14,13 @@ from guide.transfer.brushwork import Painting
 from guide.transfer.colour import Palette
 from guide.transfer.request import Request
 from guide.transfer.target import Order, Target, mixed, of_references, of_styles
-from probes import image
+from probes import reference
 from probes.constraints import Constraint
 from probes.encoders import Encoder
-from probes.errors import UserError
 from probes.style import StyleProbe
 
 STEPS = 120
 ROOM = .8  # of a constraint that the colours alone may use up
-LEAST = 32  # pixels a side of a reference
 COLOURS = 1.  # what a unit of the palette's distance counts beside one of brushwork
 SHARES = (1., .9, .8, .7, .6, .5, .4, .3, .2, .1)
 
@@ -38,12 +36,7 @@ class Pixels:
 
     @classmethod
     def of(cls, request: Request, encoder: Encoder, photos: Sequence) -> "Pixels":
-        references = tuple(image.load(path).to(encoder.device) for path, _ in request.references)
-        for (path, _), picture in zip(request.references, references, strict=True):
-            height, width = picture.shape[-2:]
-            if min(height, width) < LEAST:
-                raise UserError(f"The reference {path} has {width} x {height} pixels, too few to read brushwork from; {LEAST} a side is "
-                                "the least: take a larger one.")
+        references = tuple(reference.opened(path).to(encoder.device) for path, _ in request.references)
         return cls(request, encoder, references, photos[0].pixels)
 
     @property

@@ -1,7 +1,7 @@
 """`guide transfer`: photographs repainted, each as it finishes, then what probes, distances and the verdict say of them."""
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from guide import pipelines, png, record
 from guide.context import Notice, Progress, begin
-from guide.transfer import film
+from guide.transfer import content, film
 from guide.transfer.outcome import Result, outcome, picture
 from guide.transfer.request import SIDE, Request
 from probes import image
@@ -36,13 +36,23 @@ def transfer(request: Request, on_progress: Progress = lambda what, done, total:
     Writes a PNG for each input and seed as it finishes, trace.jsonl, record.json, report.csv, report.json and sheet.png; a film where
     one is asked for.
     """
-    context = begin(request, "transfer", lambda: film.check(request.film), on_progress)
-    now, encoder, device = context.record, context.encoder, context.device
     names = named(request.inputs)
+
+    def check() -> None:
+        film.check(request.film)
+        content.check(name for name, _ in request.keep)
+
+    def there(seed: int) -> bool:
+        return any(picture(request.out, name, seed).is_file() for name in names)
+    context = begin(request, "transfer", check, there, on_progress)
+    request = replace(request, seeds=context.seeds)
+    now, encoder, device = context.record, context.encoder, context.device
     photos = {name: opened(path, request, device) for name, path in names.items()}
     engine, weights = _engine(request, encoder, photos, device)
     context.weigh(**weights)
     now.costs = dict(context.before.costs) if context.before else {}
+    for line in now.notes:
+        notice(line)
     for line in [*(f"{photo.path}: {line}" for photo in photos.values() for line in photo.notes), *engine.notes()]:
         now.notes.append(line)
         notice(line)
