@@ -11,10 +11,12 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
+from guide import listings, pipelines
 from guide import options as common
 from guide.comparing import options as compared
 from guide.transfer import options
 from probes import commands
+from probes.auditing import options as audited
 from probes.errors import UserError
 from probes.paths import typed
 
@@ -68,7 +70,7 @@ def generate(prompt: common.Prompt = "", style: common.Style = "", avoid: common
     from guide.run import Request, generate
     request = Request(brief, folder, chosen, model, strategy, hard, steps, pixels, guidance_scale, encoder, judge, device, dtype, batch,
                       decoder=decoder, goals=asked, watch=tuple(watch or ()), on_drift=on_drift)
-    _hush()
+    pipelines.hush()
     with _progress(quiet) as (on_progress, notice), _continuable(folder):
         result = generate(request, on_progress, notice)
     if not quiet:
@@ -108,7 +110,7 @@ def compare(styles: compared.Styles = None, strategies: compared.Strategies = No
         period=period or None, models=model, steps=steps, size=size or None, guidance_scale=guidance_scale, encoder=encoder, judges=judges,
         device=device, dtype=dtype, batch=batch)
     from guide.comparing import tournament
-    _hush()
+    pipelines.hush()
     with _progress(quiet) as (on_progress, notice), _continuable(folder):
         if asked is None:
             names = tuple(name.strip() for name in (judges or "").split(",") if name.strip())
@@ -146,7 +148,7 @@ def transfer(inputs: options.Inputs, style: common.Style = "", reference: option
                       preserve_color, str(typed(region)) if region else "", statistics, video, film, model, invert, guidance, encoder,
                       judge, device, dtype)
     from guide.transfer.run import transfer
-    _hush()
+    pipelines.hush()
     with _progress(quiet) as (on_progress, notice), _continuable(folder):
         result = transfer(request, on_progress, notice)
     if not quiet:
@@ -180,22 +182,11 @@ def invert(inputs: options.Pictures = None, style: common.Style = "", period: co
 
 
 @app.command()
-def audit(source: Annotated[Path, typer.Argument(help="A folder, one picture, a glob in quotes, a tar of pictures, a CSV, JSONL or Parquet "
-                                                      "table (file_name, style, period, prompt, group, rating), or a run's record.json.")],
-          style: common.Style = "", avoid: common.Avoid = None, period: common.Period = "",
-          prompt: Annotated[str, typer.Option(help="What they should show.")] = "",
-          encoder: common.Encoder = "embedded", judge: common.Judge = "verdict", device: common.Device = "auto",
-          judge_head: Annotated[list[str] | None, typer.Option(help="For the judge's features: a head of `guide probe fit`.")] = None,
-          steered_by: Annotated[list[str] | None, typer.Option(help="The encoder that steered them; its kin gives no verdict.")] = None,
-          baseline: Annotated[Path | None, typer.Option(help="The same pictures without what is measured: paired by seed and prompt, or by "
-                                                             "name.")] = None,
-          reference: Annotated[Path | None, typer.Option(help="Pictures as they should be: how far the two sets are apart (KID), and which "
-                                                              "pictures repeat one.")] = None,
-          batch: Annotated[int, typer.Option(min=1, help="Pictures read at a time.")] = 16,
-          workers: Annotated[int, typer.Option(min=0, help="Threads that decode; 0: one per core.")] = 0,
-          out: Annotated[Path | None, typer.Option(help="Folder for audit.html, .csv, .parquet and .json; the same folder goes on. "
-                                                        "Default: outputs/audit-<name>.")] = None,
-          quiet: common.Quiet = False) -> None:
+def audit(source: audited.Source, style: common.Style = "", avoid: common.Avoid = None, period: common.Period = "",
+          prompt: audited.Words = "", encoder: common.Encoder = "embedded", judge: common.Judge = "verdict",
+          device: common.Device = "auto", judge_head: audited.JudgeHead = None, steered_by: audited.SteeredBy = None,
+          baseline: audited.Baseline = None, reference: audited.Reference = None, batch: audited.Batch = 16, workers: audited.Workers = 0,
+          out: audited.Out = None, quiet: common.Quiet = False) -> None:
     """Read any pictures: style, year, content, damage, the verdict; a table, a page to look at, CSV, Parquet and JSON."""
     brief = _brief(prompt, style, avoid, period, True)
     name = "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in typed(source).resolve().name)
@@ -231,44 +222,25 @@ app.add_typer(commands.probe, name="probe")
 @app.command()
 def styles() -> None:
     """List the styles: names, years, region, and which of them the embedded models learned."""
-    from guide.brief import learned
-    from probes.config import styles
-    known = learned()
-    rows = [(key, entry.names[1] if len(entry.names) > 1 else "", f"{entry.years[0]}-{entry.years[1]}", entry.region,
-             "learned" if key in known else "") for key, entry in sorted(styles().items(), key=lambda item: (item[1].years, item[0]))]
-    _list(("style", "also called", "years", "region", "embedded"), rows)
-    typer.echo("Styles that the embedded models did not learn need a hub model: see `guide models`.")
+    listings.show(listings.styles())
 
 
 @app.command()
 def models() -> None:
     """List the models in configs/models; a diffusers folder or a hub id works too."""
-    from guide.pipelines import models
-    known = models()
-    _list(("model", "source", "size", "steps", "guidance", "licence"),
-          [(key, m.source, str(m.size), str(m.steps), f"{m.guidance_scale:g}", m.licence) for key, m in known.items()])
-    for key, entry in known.items():
-        typer.echo(f"{key}: {entry.about} Latents: {entry.latents}. Licence read: {entry.read}.")
+    listings.show(listings.models())
 
 
 @app.command()
 def judges() -> None:
     """List who can give a verdict: the judge that ships, and those of a hub in configs/judges."""
-    from probes.judges.presets import presets
-    known = presets()
-    rows = [(key, entry.network, entry.source, entry.data, entry.licence) for key, entry in known.items()]
-    shipped = ("verdict", "statistics", "embedded", "judge", "see its card")
-    _list(("judge", "network", "source", "learned from", "licence"), [shipped, *rows])
-    for key, entry in known.items():
-        typer.echo(f"{key}: {entry.about}")
+    listings.show(listings.judges())
 
 
 @app.command()
 def strategies() -> None:
     """List the strategies in configs/strategies: what they do, their papers, what they need and what they cost."""
-    from guide.strategies.listing import COLUMNS, listing, source
-    _list(COLUMNS, listing())
-    typer.echo(source())
+    listings.show(listings.strategies())
 
 
 @app.command()
@@ -302,7 +274,7 @@ def cite(run: Annotated[Path, typer.Argument(help="The folder of a run of `guide
 def doctor() -> None:
     """Check the installation against known answers and say what this machine can run."""
     from guide.doctor import examine
-    _hush()
+    pipelines.hush()
     checks = list(examine())
     for check in checks:
         mark, colour = {True: ("ok", "green"), False: ("FAIL", "red"), None: ("", None)}[check.ok]
@@ -322,42 +294,15 @@ def version() -> None:
         raise UserError("The package is not installed, so that it has no version; install it with pip install -e .") from None
 
 
-def _brief(prompt: str, style: str, avoid: list[str] | None, period: str, name_style: bool, scene: str = "", origin: str = ""):
-    from guide.brief import Brief, parse_avoid, parse_origin, parse_period, parse_scene, parse_styles
-    try:
-        prompt.encode("utf-8")
-    except UnicodeEncodeError:
-        raise UserError("The prompt is not text in UTF-8; type it again.") from None
-    chosen, shunned = parse_styles(style) if style else (), parse_avoid(avoid or ())
-    both = sorted({key for key, _ in chosen} & set(shunned))
-    if both:
-        raise UserError(f"The style {both[0]!r} is both asked for and avoided; leave it out of one of them.")
-    return Brief(prompt.strip(), chosen, shunned, parse_period(period) if period else None, name_style,
-                 parse_scene(scene) if scene else "", parse_origin(origin) if origin else "")
+def _brief(*words):
+    from guide.brief import of_words
+    return of_words(*words)
 
 
 def _folder(name: str) -> Path:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError("Several processes have to share one folder; name it with --out.")
     return Path("outputs") / f"{name}-{time.strftime('%Y-%m-%d-%H%M%S')}"
-
-
-def _list(titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Column, Table
-    table = Table(Column(titles[0], no_wrap=True), *titles[1:], box=box.SIMPLE)
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
-
-
-def _hush() -> None:
-    """Leave out the libraries' bars for reading files from disk; those of downloads stay."""
-    import diffusers
-    import transformers
-    diffusers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.disable_progress_bar()
 
 
 @contextmanager

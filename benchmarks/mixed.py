@@ -29,6 +29,7 @@ import pandas as pd
 import typer
 from PIL import Image
 
+from guide.comparing.meter import resident_peak
 from probes.auditing import inputs
 from probes.errors import UserError
 
@@ -135,21 +136,13 @@ def run(work: Path, out: str, processes: int = 1, until: int = 0) -> dict:
     start, most, parts = time.perf_counter(), 0, work / out / "parts"
     with subprocess.Popen(command(work, out, processes), env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL) as running:
         while running.poll() is None:
-            most = max(most, _memory(running.pid))
+            most = max(most, resident_peak(running.pid) or 0)
             if until and len(list(parts.glob("part-*.parquet"))) >= until:
                 running.kill()
             time.sleep(0.2)
     if running.returncode and not until:
         raise UserError(f"the audit ended with {running.returncode}.")
     return {"seconds": round(time.perf_counter() - start), "peak MB": most >> 10, "parts": len(list(parts.glob("part-*.parquet")))}
-
-
-def _memory(pid: int) -> int:
-    """Peak resident memory in kB; 0 where the system does not say."""
-    try:
-        return int(next(line.split()[1] for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM")))
-    except (OSError, StopIteration):
-        return 0
 
 
 def told(work: Path, name: str, found: object) -> None:

@@ -74,6 +74,21 @@ def per_prompt(brief: Brief, seeds: Sequence[int]) -> list[tuple[Brief, tuple[in
     return [(replace(brief, prompt=prompt), own) for prompt, own in groups if own]
 
 
+def of_words(prompt: str, style: str, avoid: Sequence[str] | None, period: str, name_style: bool, scene: str = "",
+             origin: str = "") -> Brief:
+    """The brief of what was typed; "" and None for nothing. UserError where words are no text or contradict each other."""
+    try:
+        prompt.encode("utf-8")
+    except UnicodeEncodeError:
+        raise UserError("The prompt is not text in UTF-8; type it again.") from None
+    chosen, shunned = parse_styles(style) if style else (), parse_avoid(avoid or ())
+    both = sorted({key for key, _ in chosen} & set(shunned))
+    if both:
+        raise UserError(f"The style {both[0]!r} is both asked for and avoided; leave it out of one of them.")
+    return Brief(prompt.strip(), chosen, shunned, parse_period(period) if period else None, name_style,
+                 parse_scene(scene) if scene else "", parse_origin(origin) if origin else "")
+
+
 def parse_styles(text: str) -> tuple[tuple[str, float], ...]:
     """`baroque` or `baroque:.7,ukiyo-e:.3` -> keys with weights that sum to 1; parts without a weight count 1."""
     found: dict[str, float] = {}

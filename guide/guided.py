@@ -5,19 +5,20 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from guide import noise, offloading, prediction, replay, responses
+from guide import noise, offloading, prediction, replay, responses, stepping
 from guide.attaching import frozen, standing_in, weights
 from guide.combination import combination
 from guide.decoding import Decoder, grid_of
 from guide.memory import Ladder, free, ran_out
 from guide.seeds import seeds_of, view_generators
+from guide.stepping import applied, previous
 from guide.strategies.clean_image import CleanImage
 from guide.strategies.gradient import Gradient
 from guide.strategies.strategy import Ascent, Outcome, Step, Strategy
@@ -130,9 +131,9 @@ class _Guidance:
             self._climb(row)
             if self.opinion:
                 outcome = self._reconsidered(outcome, row)
-            answer = self._apply(self.scheduler, original, call, step, outcome)
+            answer = applied(self.scheduler, original, call, step, outcome, self.strategy.move)
             self.carried = outcome.carried
-        self.previous = _first(answer).detach()
+        self.previous = previous(answer).detach()
         self.run.calls.update(decodes=row["decodes"], skipped=row["skipped"])
         now = time.perf_counter()
         row |= {"guidance_seconds": now - began, "seconds": now - self.clock}
@@ -224,16 +225,16 @@ class _Guidance:
         with torch.inference_mode(False), torch.enable_grad(), frozen(self.weights), offloading.held(self.modules):
             precise = torch.promote_types(seen.dtype, torch.float32)
             # Schedulers of models that predict a variance too hold it in further channels.
-            whole, output = output, output.detach()[:, :seen.shape[1]].clone().to(precise)
+            given, output = output.dtype, output.detach()[:, :seen.shape[1]].clone().to(precise)
             seen = seen.detach().clone().to(precise)
             x = seen if x is None else x.detach().clone().to(precise)
             raw = self.travelled if repeat else replay.predictions(calls, x)
-            combined = output.to(whole.dtype)
+            combined = output.to(given)
             scales = [scale for name in ("guidance_scale", "true_cfg_scale") if (scale := _number(self.pipeline, name))]
             step = Step(
                 index=self.index, count=self.count, x=x, output=output,
                 clean=prediction.clean_estimate(self.scheduler, t, x, output), **self._affine(t, x), repeat=repeat,
-                draw=functools.partial(self._draw, x), noise_scale=functools.partial(self._noise_scale, t, x, whole),
+                draw=functools.partial(self._draw, x), noise_scale=functools.partial(stepping.noise_scale, self.scheduler, self.call, x),
                 before=prediction.levels(self.scheduler, t), after=self.noise_levels[self.first + self.index + 1],
                 responses=self.responses[self.first:self.first + self.count], raw=raw,
                 combination=combination(raw, combined, len(calls) < len(raw), scales, _number(self.pipeline, "guidance_rescale"),
@@ -275,10 +276,10 @@ class _Guidance:
         """Takes the step on a copy of the scheduler, renoises its x_{t-1} to another x_t, and asks the denoiser again: the new output."""
         held = dict(call.arguments)
         copied = noise.twin(self.scheduler)
-        previous = _first(self._apply(copied, copied.step, call, step, outcome))
+        came = previous(applied(copied, copied.step, call, step, outcome, self.strategy.move))
         call.arguments.update(held)
         with torch.inference_mode(False), torch.no_grad():
-            x = noise.renoised(previous.detach().clone().to(step.x), step.before, step.after, step.draw())
+            x = noise.renoised(came.detach().clone().to(step.x), step.before, step.after, step.draw())
             self.travelled = tuple(step.replay(x))
             if step.combination.refusal:
                 raise UserError(f"{type(self.strategy).__name__} repeats steps, which cannot be done here: {step.combination.refusal}.")
@@ -296,45 +297,6 @@ class _Guidance:
     def _draw(self, like: Tensor) -> Tensor:
         """Standard normal noise, each image's from its own generator, the same on every device."""
         return torch.stack([torch.randn(like.shape[1:], generator=generator) for generator in self.generators]).to(like)
-
-    def _noise_scale(self, t, x: Tensor, output: Tensor) -> float:
-        call = self.call
-
-        def step(scheduler) -> Tensor:
-            arguments = call.arguments | {"sample": x.to(call.arguments["sample"].dtype)}
-            return _first(scheduler.step(*inspect.BoundArguments(self.signature, arguments).args,
-                                         **inspect.BoundArguments(self.signature, arguments).kwargs))
-
-        generators = _listed(call.arguments.get("generator"))
-        states = [generator.get_state() for generator in generators]
-        try:
-            with noise.unnoticed(x.device):
-                return noise.scale(self.scheduler, step)
-        finally:
-            for generator, state in zip(generators, states, strict=True):
-                generator.set_state(state)
-
-    def _apply(self, scheduler, original: Callable, call: inspect.BoundArguments, step: Step, outcome: Outcome) -> Any:
-        """The scheduler's step on the changed output and noise, and the changes of x_{t-1} added to what it returns."""
-        shift = outcome.mean
-        with torch.inference_mode(False), torch.no_grad():
-            if outcome.clean is not None and self.strategy.move == "fixed noise":
-                shift = step.after[0] * outcome.clean + (0 if shift is None else shift)
-            elif outcome.clean is not None:
-                output = call.arguments["model_output"]
-                moved = output.clone()
-                channels = outcome.clean.shape[1]
-                moved[:, :channels] = (step.output + outcome.clean / step.q).to(output.dtype)
-                call.arguments["model_output"] = moved
-        with noise.shaped(scheduler, outcome.noise) if outcome.noise else nullcontext():
-            answer = original(*call.args, **call.kwargs)
-        if shift is None:
-            return answer
-        if isinstance(answer, tuple):
-            # LCM decodes the last step's clean estimate, which is its x_{t-1}.
-            return tuple(part + shift.to(part.dtype) if part is answer[0] or torch.equal(part, answer[0]) else part for part in answer)
-        answer.prev_sample = answer.prev_sample + shift.to(answer.prev_sample.dtype)
-        return answer
 
     def _ascent(self, clean: Tensor, grid: tuple[int, int] | None) -> Ascent:
         """The objective's gradient at a clean estimate, in two halves: to the pixels in float32, then through the decoder at unit size,
@@ -379,14 +341,6 @@ def _number(pipeline, name: str) -> float:
     """A scale that the pipeline holds during its run; 0 where it holds none."""
     value = getattr(pipeline, name, None)
     return float(value) if isinstance(value, int | float) else 0.
-
-
-def _first(answer: Any) -> Tensor:
-    return answer[0] if isinstance(answer, tuple) else answer.prev_sample
-
-
-def _listed(generators: Any) -> list[torch.Generator]:
-    return [] if generators is None else list(generators) if isinstance(generators, list | tuple) else [generators]
 
 
 def _finite(value: float) -> float | None:

@@ -26,7 +26,7 @@ ContentBy = Annotated[str, typer.Option("--content", help="How the prompt is com
 Watched = Annotated[list[str] | None, typer.Option(help="A judge or measure to watch beside the guide: referee, content.")]
 Drift = Annotated[str, typer.Option(help="What follows where it falls while the guide climbs: off, warn, damp or stop.")]
 Strengths = Annotated[str | None, typer.Option("--strength", help="How hard to steer: 0 not at all, 1 a fifth of classifier-free guidance; "
-                                                                  "auto asks the referee. Default: the model's (embedded: 10).")]
+                                                                  "auto asks the referee. Default: the model's (embedded: 14).")]
 Steps = Annotated[int | None, typer.Option(help="Denoising steps. Default: the model's.")]
 Size = Annotated[str, typer.Option(help="Pixels, multiples of 8: 128, or width x height as 128x160. Default: the model's.")]
 Scale = Annotated[float | None, typer.Option("--guidance-scale", help="Classifier-free guidance, of the prompt. Default: the model's.")]

@@ -148,3 +148,12 @@ def _fetched(model: Model, load, source: str = ""):
 def _short(error: Exception) -> str:
     told = " ".join(str(error).split())
     return f"{type(error).__name__}: {told[:160] + '...' if len(told) > 160 else told}".rstrip(".")
+
+
+def hush() -> None:
+    """Leave out the libraries' bars for reading files from disk; those of downloads stay."""
+    import diffusers
+    import transformers
+
+    diffusers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()

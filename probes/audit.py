@@ -11,10 +11,9 @@ from itertools import islice
 from pathlib import Path
 from types import ModuleType
 
-import torch
 from torch import Tensor
 
-from probes import encoders
+from probes import devices, encoders
 from probes import judge as judges
 from probes.auditing import columns, flags, inputs, likeness, pairing
 from probes.auditing.intention import Intention
@@ -74,7 +73,7 @@ def audit(
     `gallery`: keep thumbnails for `Report.to_html`. `workers`: threads that decode, one per core by default.
     One pass of the encoder serves all probes. Of a picture that was read, its row stays in memory, as columns, and nothing else.
     """
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    device = devices.select(device)
     reader, verdict = encoders.load(encoder, device), judges.load(judge, device, tuple(judge_heads)) if judge else None
     found, recorded = inputs.items(images)
     steerers = [entry if isinstance(entry, Lineage) else encoders.load(entry, device).lineage for entry in steered_by] + recorded

@@ -164,8 +164,8 @@ def explain(image: Annotated[Path, typer.Argument(help="A picture.")],
 def _encoder(source: str, device: str):
     import torch
 
-    from probes import encoders
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    from probes import devices, encoders
+    device = devices.select(device)
     return encoders.load(source, device, torch.bfloat16 if device.startswith("cuda") else None)
 
 

@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 from probes.heads.patch import EDGE, Patch
 from recipes import data
 from recipes.corruptions import LEAST, Kind, change, inject, patches, region
-from recipes.metrics import over_artists
+from recipes.metrics import by, hands, over_artists, whose
 from recipes.round_trips import Trip
 
 LEVELS = 5
@@ -69,10 +69,11 @@ def figures(head: Patch, every: dict[str, Kind], images, table: pd.DataFrame, th
             tested: int, seed: int) -> dict:  # fmt: skip
     """Everything on the card; intervals from a bootstrap over artists."""
     rng, test = np.random.default_rng(seed + 7), np.flatnonzero(table["split"] == "test")
+    hand = hands(table["artist"])  # a painting has several rows here, and an unnamed hand keeps them together
     chosen, rows, tripped = rng.choice(test, min(tested, len(test)), replace=False), [], []
     for number, painting in enumerate(track(chosen, description="measuring")):
         clean = data.centre_crop(data.batch(images, np.array([painting])), head.side)
-        who = {"artist": table["artist"].iloc[painting]}
+        who = {"artist": hand.iloc[painting]}
         by_kind, by_trip = one(head, clean, every, through, 1000 * seed + number)
         rows += [who | row for row in by_kind]
         tripped += [who | row for row in by_trip]
@@ -80,7 +81,7 @@ def figures(head: Patch, every: dict[str, Kind], images, table: pd.DataFrame, th
     span = max(float((found["severe"] - found["clean"]).mean()), 1e-6)
     moves = pd.DataFrame(tripped)
     return {
-        "paintings": len(chosen), "artists": int(found["artist"].nunique()), "levels": LEVELS,
+        "paintings": len(chosen), **whose(table["artist"].iloc[chosen]), "levels": LEVELS,
         "left out below 2/255": int(found["left out"].sum()), "of": len(found) * LEVELS, "all": _figures(found),
         "kinds": {name: _figures(found[found["kind"] == name]) for name in every}, "clean to severe": span,
         "round trips": {name: _tripped(moves[moves["trip"] == name], span) for name in through},
@@ -127,7 +128,7 @@ def sentence(figures: dict) -> str:
     """The card's sentence on how far to trust the reading."""
     every, areas = figures["all"], {name: found["auc"] for name, found in figures["kinds"].items() if "auc" in found}
     trips = [found["clean"] for found in figures["round trips"].values() if "clean" in found]
-    parts = [f"injected damage on {figures['paintings']} paintings by {figures['artists']} unseen artists"]
+    parts = [f"injected damage on {figures['paintings']} paintings {by(figures)}"]
     if "auc" in every and "rising" in every:
         low, high = every["auc interval"]
         parts.append(f"localisation AUC {every['auc']:.2f} (95 % over artists {low:.2f}-{high:.2f})")

@@ -29,6 +29,7 @@ from probes.heads import card, patch
 from probes.heads.patch import EDGE, Network, Patch, attended, pool
 from recipes import artifact_figures, data, options, training
 from recipes.corruptions import CORRUPTIONS, FULL, LEAST, Kind, adversarial, change, inject, patches, region
+from recipes.metrics import hands
 from recipes.round_trips import Trip, trips
 
 SIDE = 128
@@ -175,7 +176,7 @@ def held_out(table: pd.DataFrame, seed: int) -> tuple[np.ndarray, np.ndarray]:
     guide, rng = np.flatnonzero(table["split"] == "guide"), np.random.default_rng(seed)
     if len(guide) < 2:
         raise UserError(f"there are {len(guide)} images of split guide: an artifact head needs at least some to learn from.")
-    artists = table["artist"].iloc[guide].to_numpy()
+    artists = hands(table["artist"].iloc[guide]).to_numpy()
     names = np.unique(artists)
     apart = np.isin(artists, rng.choice(names, max(1, len(names) // 10), replace=False))
     return guide[~apart], guide[apart]
@@ -184,7 +185,7 @@ def held_out(table: pd.DataFrame, seed: int) -> tuple[np.ndarray, np.ndarray]:
 def main(
     folder: options.Data,
     work: options.Work = Path("work"),
-    minutes: Annotated[float, typer.Option(help="Training time; an interrupted run goes on with what is left.")] = 15,
+    minutes: Annotated[float, typer.Option(help="Training time; an interrupted run goes on with what is left.", min=0.01)] = 15,
     steps: options.Steps = None,
     held: Annotated[int, typer.Option(help="Paintings that scale, temperature and alarm come from.", min=8)] = 400,
     tested: Annotated[int, typer.Option(help="How many to measure each kind of damage on.", min=4)] = 60,
@@ -194,6 +195,8 @@ def main(
 ):
     """The head with its card, in `work/heads/artifacts.*`, on the CPU."""
     begun = time.time()
+    if not clip:
+        options.needed(work / "clip" / "model", "clip")
     images, table = data.paintings(folder, work)
     encoder, vae = encoders.load(clip or str(work / "clip" / "model")), work / "autoencoder" / "vae"
     through = trips(AutoencoderTiny.from_pretrained(vae if vae.exists() else pipelines.EMBEDDED / "vae").eval())

@@ -24,17 +24,21 @@ ROOT = Path(__file__).parents[1]
 def pipeline(work: Path) -> StableDiffusionXLPipeline:
     """The pipeline from the parts in `work/`; of a denoiser still in training, its moving average so far."""
     source = work / "clip" / "model"
+    sharpened = work / "decoder" / "vae"
+    vae = sharpened if sharpened.exists() else work / "autoencoder" / "vae"
+    options.needed(source, "clip")
+    options.needed(vae, "autoencoder")
     clip, _, _ = open_clip.create_model_and_transforms(f"local-dir:{source}")
     tokenizer = CLIPTokenizer.from_pretrained(source)
-    unet = UNet2DConditionModel(**CONFIG)
     finished, checkpoint = work / "denoiser" / "unet", work / "denoiser" / "checkpoint.pt"
     if finished.exists():
         unet = UNet2DConditionModel.from_pretrained(finished)
     elif checkpoint.exists():
+        unet = UNet2DConditionModel(**CONFIG)
         state = torch.load(checkpoint, weights_only=True, map_location="cpu")["average"]
         unet.load_state_dict({name.removeprefix("unet."): value for name, value in state.items()})
-    sharpened = work / "decoder" / "vae"
-    vae = sharpened if sharpened.exists() else work / "autoencoder" / "vae"
+    else:
+        options.needed(finished, "denoiser")
     return StableDiffusionXLPipeline(
         vae=AutoencoderTiny.from_pretrained(vae),
         unet=unet,
@@ -52,6 +56,7 @@ def main(
     work: Annotated[Path, typer.Option(help="Where the recipes left their results.")] = Path("work"),
     root: Annotated[Path, typer.Option(help="Root of the checkout to install into.")] = ROOT,
 ):
+    made = pipeline(work)
     probes = root / "probes" / "embedded"
     shutil.copytree(work / "clip" / "model", probes / "clip", dirs_exist_ok=True)
     for name in ("referee", "verdict"):
@@ -60,7 +65,7 @@ def main(
     if (work / "heads").exists():
         shutil.copytree(work / "heads", probes / "heads", dirs_exist_ok=True)
     folder = root / "guide" / "embedded"
-    pipeline(work).to(dtype=torch.float16).save_pretrained(folder, safe_serialization=True)
+    made.to(dtype=torch.float16).save_pretrained(folder, safe_serialization=True)
     preview = work / "preview" / "vae"
     if preview.exists():
         AutoencoderTiny.from_pretrained(preview).to(dtype=torch.float16).save_pretrained(folder / "preview", safe_serialization=True)

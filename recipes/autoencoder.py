@@ -63,7 +63,8 @@ def main(
     images = data.near(images, device)
     rows = np.flatnonzero(table["split"] != "test")
     torch.manual_seed(seed)
-    model = AutoencoderTiny.from_pretrained(start) if start else AutoencoderTiny(**sizes["config"])
+    with options.warm(start):
+        model = AutoencoderTiny.from_pretrained(start) if start else AutoencoderTiny(**sizes["config"])
     model = model.to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), 2e-3, betas=(0.9, 0.99), weight_decay=1e-4)
     budget = {"minutes": sizes["minutes"], "steps": steps, "seed": seed}

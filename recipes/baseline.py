@@ -96,7 +96,7 @@ def main(
     autoencode = vae_pass(AutoencoderTiny.from_pretrained(coder).to(device).eval()) if coder.exists() else None
 
     def losses(step, progress):
-        chosen = rows[torch.multinomial(weights, batch_size, generator=generator).numpy()]
+        chosen = rows[data.draw(weights, batch_size, generator).numpy()]
         pixels = views(data.batch(near, chosen, device), SIDE, generator)
         half = batch_size // 2
         logits = model(torch.cat([pixels[:half], damaged(pixels[half:], generator, autoencode)])).float()
@@ -124,7 +124,8 @@ def main(
     with replacing(work / "baseline" / "test.npz") as partial, partial.open("wb") as file:
         np.savez(file, rows=test, probabilities=probabilities)
     write_text(work / "baseline" / "figures.json", json.dumps(figures, indent=1))
-    typer.echo(f"balanced accuracy {figures['other half']['balanced_accuracy']:.3f} on half of the unseen artists")
+    if figures["other half"]:
+        typer.echo(f"balanced accuracy {figures['other half']['balanced_accuracy']:.3f} on half of the unseen artists")
 
 
 if __name__ == "__main__":

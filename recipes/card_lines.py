@@ -5,7 +5,7 @@
 from collections.abc import Callable, Mapping
 
 from probes.judges import STYLES
-from recipes.metrics import FAMILIES
+from recipes.metrics import FAMILIES, by
 
 NOT_MEASURED = "not measured"
 
@@ -39,7 +39,7 @@ def style(figures: Mapping) -> str:
     ece = f" (95 % {between(figures['ece_interval'])}; {calibrated(figures)})" if "ece_interval" in figures else ""
     return (
         f"accuracy {figures['accuracy']:.3f}{accuracy}, balanced accuracy {figures['balanced_accuracy']:.3f} (95 % over artists "
-        f"{between(figures['interval'])}), ECE {figures['ece']:.3f}{ece}, on {figures['images']} paintings by {figures['artists']} artists"
+        f"{between(figures['interval'])}), ECE {figures['ece']:.3f}{ece}, on {figures['images']} paintings {by(figures, '')}"
     )
 
 
@@ -61,7 +61,7 @@ def merged() -> str:
 def gain(figures: Mapping) -> str:
     return (
         f"{figures['gain']:+.3f} in balanced accuracy (95 % over artists {signed(figures['interval'])}), {figures['balanced_accuracy']:.3f} "
-        f"against {figures['of the other']:.3f}, on {figures['images']} paintings by {figures['artists']} artists"
+        f"against {figures['of the other']:.3f}, on {figures['images']} paintings {by(figures, '')}"
     )
 
 
@@ -69,7 +69,7 @@ def year(figures: Mapping) -> str:
     low, high = figures["interval"]
     return (
         f"mean error {figures['mae']:.1f} years (95 % over artists {low:.1f}-{high:.1f}; always answering the median errs "
-        f"{figures['mae_of_median']:.1f}), Spearman {figures['spearman']:.2f}, on {figures['images']} paintings by {figures['artists']} artists"
+        f"{figures['mae_of_median']:.1f}), Spearman {figures['spearman']:.2f}, on {figures['images']} paintings {by(figures, '')}"
     )
 
 

@@ -17,6 +17,7 @@ from typing import Annotated
 import typer
 from safetensors import safe_open
 
+from guide import pipelines
 from probes.atomic import write_text
 from recipes import card_lines as lines
 from recipes import options, provenance
@@ -217,12 +218,15 @@ def pipeline_card(work: Path, hardware: str, root: Path) -> str:
             "python -m recipes.measure_diversity --data paintings/ --work work/",
         )
     )
+    model = pipelines.find("embedded")
     side, latents, parameters = sizes(root / "guide" / "embedded" / "unet")
     return f"""# The small text-to-image pipeline
 
 {side} pixels; `DiffusionPipeline.from_pretrained("<this folder>")` loads it with nothing of this project. Stable Diffusion XL's pipeline class around an
 `AutoencoderTiny` ({latents} latents), a {parameters} parameter `UNet2DConditionModel` (v-prediction, zero terminal SNR) and the text tower of the small CLIP in
 `probes/embedded/clip`. (diffusers remarks that it expected another class of autoencoder; the tiny one is meant.)
+With `num_inference_steps={model.steps}, guidance_scale={model.guidance_scale:g}, guidance_rescale={model.guidance_rescale:g}` and
+`generator=torch.Generator().manual_seed(seed)` it makes the pictures that `guide generate` calls unguided.
 
 {provenance.section(data, f"Trained on the guide and judge splits, {provenance.counted(data, ['guide', 'judge'])}; on no test image ({provenance.apart(data)}).")}
 ## Training

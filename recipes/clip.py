@@ -82,11 +82,13 @@ def main(
         # The text tower of a warm start knows its own tokens; another vocabulary would scramble them.
         # A vocabulary that is there is kept, by a run that goes on and by further processes.
         known = start or (target if (target / "tokenizer.json").exists() else None)
-        tokenizer = CLIPTokenizer.from_pretrained(known) if known else learn(table, target)
+        with options.warm(start):
+            tokenizer = CLIPTokenizer.from_pretrained(known) if known else learn(table, target)
     torch.manual_seed(seed)
     if start:
-        config = json.loads((start / "open_clip_config.json").read_text())["model_cfg"]
-        clip, _, _ = open_clip.create_model_and_transforms(f"local-dir:{start}")
+        with options.warm(start):
+            config = json.loads((start / "open_clip_config.json").read_text())["model_cfg"]
+            clip, _, _ = open_clip.create_model_and_transforms(f"local-dir:{start}")
     else:
         clip = open_clip.CLIP(**config)
     if accelerator.is_main_process:

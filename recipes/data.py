@@ -5,6 +5,8 @@ Images lie loose in any depth or in tar shards; `recipes/metadata.py` tells what
 
 import io
 import json
+import math
+import os
 import tarfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 import typer
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from rich.progress import track
 
 from probes.atomic import write_text
@@ -37,7 +39,10 @@ def paintings(folder: Path, cache: Path, side: int = SIDE) -> tuple[np.ndarray, 
     account = store.with_suffix(".json")
     if not store.exists():
         _build(folder, table, store, account, side)
-    images = np.load(store, mmap_mode="r")
+    try:
+        images = np.load(store, mmap_mode="r")
+    except (ValueError, EOFError, OSError) as error:
+        raise UserError(f"{store} is damaged or no file of this recipe ({str(error).split('.')[0]}): delete it and start again.") from error
     if account.exists():
         told = json.loads(account.read_text())
         left_out = told["left out"]
@@ -65,12 +70,14 @@ def _build(folder: Path, table: pd.DataFrame, store: Path, account: Path, side: 
         raise UserError(f"Nothing can be written into {store.parent} ({error.strerror}): choose another folder with --work.") from None
     place = {name: row for row, name in enumerate(table["file_name"])}
     bad, found, half = {}, np.zeros(len(place), bool), store.with_suffix(".partial")
-    decoded = np.lib.format.open_memmap(half, "w+", np.uint8, (len(place), side, side, 3))
+    decoded = _reserved(half, (len(place), side, side, 3))
 
     def decode(item: tuple[str, bytes]) -> tuple[str, np.ndarray | str]:
         try:
             with Image.open(io.BytesIO(item[1])) as image:
                 return item[0], _square(image, side)
+        except UnidentifiedImageError:
+            return item[0], "no image of a kind that Pillow reads"
         except Exception as error:  # a broken file breaks in as many ways as there are formats
             return item[0], f"{type(error).__name__}: {str(error).removesuffix('.')}"
 
@@ -87,11 +94,14 @@ def _build(folder: Path, table: pd.DataFrame, store: Path, account: Path, side: 
     if not found.any():
         first, reason = next(iter(bad.items()))
         half.unlink()
-        raise UserError(f"None of the {len(place)} images that the metadata of {folder} names could be read; the first, {first}: {reason}.")
+        raise UserError(
+            f"None of the {len(place)} images of {folder} could be read; the first, {first}: {reason}. Paths in file_name are relative to "
+            "the table; other formats have to be converted first."
+        )
     if bad:
         _tell(bad, len(place))
         every, half = decoded, half.with_suffix(".kept")
-        decoded = np.lib.format.open_memmap(half, "w+", np.uint8, (int(found.sum()), side, side, 3))
+        decoded = _reserved(half, (int(found.sum()), side, side, 3))
         for row, source in enumerate(np.flatnonzero(found)):
             decoded[row] = every[source]
         store.with_suffix(".partial").unlink()
@@ -101,6 +111,22 @@ def _build(folder: Path, table: pd.DataFrame, store: Path, account: Path, side: 
         typer.echo(f"{len(both)} artists are in more than one split, the first is {both[0]}: figures on them are not on unseen artists.")
     write_text(account, json.dumps({"side": side, "files": len(place), "left out": bad}, indent=1))
     half.rename(store)
+
+
+def _reserved(path: Path, shape: tuple[int, ...]) -> np.memmap:
+    """An array on disk whose room is taken at once: a map into a full disk would end the process without a word."""
+    try:
+        array = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+        if hasattr(os, "posix_fallocate"):
+            with path.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise UserError(
+            f"{path.parent} has no room for {math.prod(shape) / 1e6:,.0f} MB of decoded images ({error.strerror}): free some, or choose "
+            "another folder with --work."
+        ) from None
+    return array
 
 
 def _tell(bad: dict[str, str], total: int):

@@ -27,7 +27,7 @@ from recipes import data, options
 from recipes.captions import caption
 from recipes.convolution import quicken
 from recipes.text_tower import condition, to_transformers
-from recipes.training import Run, train
+from recipes.training import Run, train, write
 
 SIDE, LATENT = 128, 16
 CONFIG = {
@@ -79,7 +79,7 @@ def main(
     minutes: options.Minutes = None,
     device: options.Device = "auto",
     batch_size: options.Batch = None,
-    rate: Annotated[float | None, typer.Option(help="Peak learning rate. Default: the preset's.")] = None,
+    rate: Annotated[float | None, typer.Option(help="Peak learning rate. Default: the preset's.", min=1e-9)] = None,
     start: options.Start = None,
     steps: options.Steps = None,
     seed: options.Seed = 0,
@@ -91,9 +91,8 @@ def main(
     batch_size = sizes["batch_size"]
     accelerator = options.accelerator(device, steps is not None)
     device = accelerator.device
-    for needed, recipe in ((work / "clip" / "model", "clip"), (work / "autoencoder" / "vae", "autoencoder")):
-        if not needed.exists():
-            raise UserError(f"{needed} is not there: run recipes.{recipe} first, with the same --work.")
+    options.needed(work / "clip" / "model", "clip")
+    options.needed(work / "autoencoder" / "vae", "autoencoder")
     with accelerator.main_process_first():
         images, table = data.paintings(folder, work, data.stored(side))
     images = data.near(images, device)
@@ -105,7 +104,8 @@ def main(
     vae = vae.to(device, memory_format=torch.channels_last)
     torch.manual_seed(seed)
     if start:
-        unet = UNet2DConditionModel.from_pretrained(start, subfolder="unet", torch_dtype=torch.float32)
+        with options.warm(start):
+            unet = UNet2DConditionModel.from_pretrained(start, subfolder="unet", torch_dtype=torch.float32)
     else:
         unet = UNet2DConditionModel(**config(clip, side, **sizes["config"]))
     unet = unet.to(device, memory_format=torch.channels_last)
@@ -138,7 +138,7 @@ def main(
             starts = track(range(0, len(rows), 64), description="latents")
             pool = torch.cat([encode(np.arange(start, min(start + 64, len(rows)))) for start in starts])
             with replacing(store) as partial:
-                torch.save(pool.cpu(), partial)
+                write(pool.cpu(), partial)
     if len(pool) != len(rows) or pool.shape[-1] != side // 8:
         raise UserError(f"{store.parent} holds latents of other images: choose another --work or delete that folder.")
     run.state["latents"] = pool

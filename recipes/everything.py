@@ -47,7 +47,7 @@ SMOKE = {
 def main(
     folder: options.Data,
     work: options.Work = Path("work"),
-    minutes: Annotated[float, typer.Option(help="Training time over all models; fitting and measuring take more.")] = 180.0,
+    minutes: Annotated[float, typer.Option(help="Training time over all models; fitting and measuring take more.", min=1)] = 180.0,
     device: options.Device = "auto",
     hardware: Annotated[str, typer.Option(help="What it runs on, in words, for the cards.")] = "2 CPU cores",
     preset: options.Preset = "cpu",
@@ -95,8 +95,9 @@ def stages(folder: Path, work: Path, minutes: float, device: str, hardware: str,
             yield name, [*where, *on, "--preset", preset, "--seed", str(seed), *budget]
     if not judged(folder, work):
         typer.echo(
-            "Heads, judges, measurements and cards are left out: no painting has a style that the judges know "
-            f"({', '.join(STYLES)}). What was trained is in {work}; recipes.assemble puts it into the shipped folders."
+            "Heads, judges, measurements and cards are left out: they need paintings in styles that the judges know, at least two of those "
+            f"in split guide and some in judge and test ({', '.join(STYLES)}). What was trained is in {work}; recipes.assemble puts it "
+            "into the shipped folders."
         )
         return
     small = SMOKE if smoke else {}
@@ -117,11 +118,12 @@ def stages(folder: Path, work: Path, minutes: float, device: str, hardware: str,
 
 
 def judged(folder: Path, work: Path) -> bool:
-    """Whether each split has paintings in styles that the judges know."""
+    """Whether each split has paintings in styles that the judges know, and the guide in two of them: a head tells them apart."""
     from recipes import data
 
     _, table = data.paintings(folder, work)
-    return set(table["split"][table["style"].isin(STYLES)]) == {"guide", "judge", "test"}
+    table = table[table["style"].isin(STYLES)]
+    return set(table["split"]) == {"guide", "judge", "test"} and table["style"][table["split"] == "guide"].nunique() > 1
 
 
 def copy(target: Path):

@@ -105,7 +105,8 @@ def _table(path: Path, folder: Path) -> pd.DataFrame:
     except ImportError as error:
         raise UserError(f"Reading {path} needs pyarrow: pip install pyarrow, or save the table as metadata.csv.") from error
     except (ValueError, OSError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
+        reason = " ".join(str(error).split()).removesuffix(".")
+        raise UserError(f"{path} cannot be read as a table in UTF-8 ({reason}): mend it, or save it anew as metadata.csv.") from error
     if "file_name" not in table:
         raise UserError(f"{path} has no column file_name with each image's path; its columns are {', '.join(map(str, table.columns))}.")
     if not len(table):

@@ -1,6 +1,6 @@
 """Figures for the model cards: accuracies, calibration, retrieval and years on unseen artists, with a bootstrap over artists."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -29,22 +29,44 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return shifted / shifted.sum(-1, keepdims=True)
 
 
+def hands(artists: pd.Series) -> pd.Series:
+    """Whose hand each painting is, for halves, folds and bootstraps: its artist, or the painting itself where none is named ("")."""
+    return artists.where(artists != "", [f"\0{place}" for place in range(len(artists))])
+
+
+def whose(artists: pd.Series) -> dict[str, int]:
+    """How many artists the paintings of a figure are by, and of how many paintings the table names none."""
+    without = int((artists == "").sum())
+    return {"artists": int(artists[artists != ""].nunique())} | ({"without artist": without} if without else {})
+
+
+def by(figures: Mapping, unseen: str = "unseen ") -> str:
+    """Whose paintings a figure is of, as a sentence goes on; a table without artists cannot tell that they are unseen."""
+    count, without = figures["artists"], figures.get("without artist", 0)
+    if not count:
+        return "whose artists are not named"
+    return f"by {count} {unseen}artist{'s' * (count != 1)}" + (f" and {without} without a named one" if without else "")
+
+
 def artist_halves(artists: pd.Series) -> np.ndarray:
     """True for about half of the artists, alternating by number of works so that both halves are alike."""
-    order = artists.value_counts(sort=True).index
+    own = hands(artists)
+    order = own.value_counts(sort=True).index
     first = {name for index, name in enumerate(order) if index % 4 in (0, 3)}
-    return artists.isin(first).to_numpy()
+    return own.isin(first).to_numpy()
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature of a head (`probes.calibration`), from arrays."""
+    """The temperature of a head (`probes.calibration`), from arrays; 1 where there is nothing to fit it to."""
+    if not len(labels):
+        return 1.0
     return temperature(torch.from_numpy(np.asarray(logits, np.float32)), torch.from_numpy(np.asarray(labels, np.int64)))
 
 
 def over_artists(artists: pd.Series, measure: Callable[[np.ndarray], float], draws: int = 300) -> tuple[float, float]:
     """95 % percentile interval of `measure(rows)` over artists drawn with replacement."""
     rng = np.random.default_rng(0)
-    groups = list(pd.Series(np.arange(len(artists))).groupby(artists.to_numpy()).apply(np.asarray))
+    groups = list(pd.Series(np.arange(len(artists))).groupby(hands(artists).to_numpy()).apply(np.asarray))
     values = [measure(np.concatenate([groups[i] for i in rng.integers(len(groups), size=len(groups))])) for _ in range(draws)]
     return tuple(float(v) for v in np.percentile(values, (2.5, 97.5)))
 
@@ -88,14 +110,17 @@ def family_of(labels: np.ndarray, names: Sequence[str] = STYLES) -> np.ndarray:
 def style_figures(probabilities: np.ndarray, labels: np.ndarray, artists: pd.Series, names: Sequence[str]) -> dict:
     """Accuracy, balanced accuracy, ECE and recall per class on unseen artists; over the merged families too where the classes are STYLES.
 
-    `interval` is that of the balanced accuracy. The bootstrap's ECE lies a little high, as every ECE of a smaller sample does.
+    `interval` is that of the balanced accuracy. The bootstrap's ECE lies a little high, as every ECE of a smaller sample does. Empty
+    where there are no images: a small sample may have none of these classes in one half of its test artists.
     """
     labels = np.asarray(labels, np.int64)
+    if not len(labels):
+        return {}
     guess = probabilities.argmax(1)
     recall = recalls(labels, guess, len(names))
     found = {
         "images": len(labels),
-        "artists": int(artists.nunique()),
+        **whose(artists),
         "accuracy": float((guess == labels).mean()),
         "accuracy_interval": over_artists(artists, lambda rows: (guess[rows] == labels[rows]).mean()),
         "balanced_accuracy": balanced_accuracy(labels, guess),
@@ -109,7 +134,9 @@ def style_figures(probabilities: np.ndarray, labels: np.ndarray, artists: pd.Ser
 
 
 def family_figures(probabilities: np.ndarray, labels: np.ndarray, artists: pd.Series, names: Sequence[str] = STYLES) -> dict:
-    """Balanced accuracy over FAMILIES, probabilities summed within each, and recall per family."""
+    """Balanced accuracy over FAMILIES, probabilities summed within each, and recall per family; empty where there are no images."""
+    if not len(labels):
+        return {}
     guess, truth = merged(probabilities, names).argmax(1), family_of(labels, names)
     recall = recalls(truth, guess, len(FAMILIES))
     return {
@@ -121,14 +148,19 @@ def family_figures(probabilities: np.ndarray, labels: np.ndarray, artists: pd.Se
 
 
 def gain_figures(guess: np.ndarray, other: np.ndarray, labels: np.ndarray, artists: pd.Series) -> dict:
-    """By how much `guess` beats `other` in balanced accuracy on the same images; the interval is of the paired difference."""
+    """By how much `guess` beats `other` in balanced accuracy on the same images; the interval is of the paired difference.
+
+    Empty where there are no images.
+    """
+    if not len(labels):
+        return {}
 
     def gain(rows: np.ndarray) -> float:
         return balanced_accuracy(labels[rows], guess[rows]) - balanced_accuracy(labels[rows], other[rows])
 
     return {
         "images": len(labels),
-        "artists": int(artists.nunique()),
+        **whose(artists),
         "balanced_accuracy": balanced_accuracy(labels, guess),
         "of the other": balanced_accuracy(labels, other),
         "gain": gain(np.arange(len(labels))),
@@ -137,11 +169,13 @@ def gain_figures(guess: np.ndarray, other: np.ndarray, labels: np.ndarray, artis
 
 
 def year_figures(guess: np.ndarray, years: np.ndarray, artists: pd.Series) -> dict:
-    """Mean absolute error in years, beside that of always answering the median; rank correlation."""
+    """Mean absolute error in years, beside that of always answering the median; rank correlation. Empty where there are no images."""
+    if not len(years):
+        return {}
     error = np.abs(guess - years)
     return {
         "images": len(years),
-        "artists": int(artists.nunique()),
+        **whose(artists),
         "mae": float(error.mean()),
         "interval": over_artists(artists, lambda rows: error[rows].mean()),
         "mae_of_median": float(np.abs(years - np.median(years)).mean()),
@@ -151,8 +185,10 @@ def year_figures(guess: np.ndarray, years: np.ndarray, artists: pd.Series) -> di
 
 def retrieval_figures(similarity: np.ndarray, artists: pd.Series) -> dict:
     """Recall at 1 and 5 of the text that belongs to each image, from similarities `(n images, n texts)` whose diagonal belongs together."""
+    if not len(artists):
+        return {}
     place = (similarity > np.diag(similarity)[:, None]).sum(1)
-    found = {"titles": len(place), "artists": int(artists.nunique()), "median rank": float(np.median(place) + 1)}
+    found = {"titles": len(place), **whose(artists), "median rank": float(np.median(place) + 1)}
     for k in (1, 5):
         hit = place < k
         interval = over_artists(artists, lambda rows, hit=hit: hit[rows].mean())

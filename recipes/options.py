@@ -1,13 +1,16 @@
 """Command-line options that the recipes share, and how a recipe starts."""
 
+import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
 from accelerate import Accelerator
+from safetensors import SafetensorError
 
 from probes import devices
 from probes.errors import UserError
@@ -17,7 +20,9 @@ Data = Annotated[
     Path, typer.Option("--data", help="Folder of images, with a metadata table or class folders: README.md.", exists=True, file_okay=False)
 ]
 Work = Annotated[Path, typer.Option(help="Where caches, checkpoints and results go.")]
-Minutes = Annotated[float | None, typer.Option(help="Training time; an interrupted run goes on with what is left. Default: the preset's.")]
+Minutes = Annotated[
+    float | None, typer.Option(help="Training time; an interrupted run goes on with what is left. Default: the preset's.", min=0.01)
+]
 Steps = Annotated[int | None, typer.Option(help="Train this many steps instead, repeatable bit for bit on the same machine.", min=1)]
 Seed = Annotated[int, typer.Option(help="Of initial weights, batches and augmentation.", min=0)]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps; under `accelerate launch` each process has its own.")]
@@ -29,14 +34,22 @@ Side = Annotated[int, typer.Option(help="Width of the pictures in pixels: 128, o
 Batch = Annotated[int | None, typer.Option("--batch-size", help="Images a step and process. Default: the preset's.", min=1)]
 
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
 def device(name: str) -> torch.device:
-    """The device by its name; `auto` prefers an accelerator."""
+    """The device by its name; `auto` prefers an accelerator. UserError where it is not here: accelerate would take the CPU instead."""
+    try:
+        torch.empty(0, device=devices.select(name))
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"The device {name!r} is not to be had here ({str(error).splitlines()[0]}); try --device cpu.") from None
     return torch.device(devices.select(name))
 
 
 def accelerator(name: str, repeatable: bool = False) -> Accelerator:
     """The process's accelerator on the named device; `repeatable` forbids cuDNN to choose its algorithms by a race, and a CPU to share
     its sums among threads, whose order is another one each time."""
+    device(name)
     if ":" in name:
         os.environ["ACCELERATE_TORCH_DEVICE"] = name  # accelerate takes the first one otherwise
     if repeatable:
@@ -53,10 +66,39 @@ def chosen(presets: dict[str, dict], name: str, **given) -> dict:
     return presets[name] | {key: value for key, value in given.items() if value is not None}
 
 
+@contextmanager
+def warm(start: Path | None) -> Iterator[None]:
+    """Read the weights of a warm start inside; UserError where the folder holds none that fit the recipe."""
+    try:
+        yield
+    except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
+        if start is None:
+            raise
+        reason = " ".join(str(error).split())[:160].removesuffix(".")
+        raise UserError(f"--start {start} holds no weights that this recipe can begin with ({reason}): see README.md.") from error
+
+
+def needed(path: Path, recipe: str):
+    """UserError naming the recipe that makes `path`, where that is missing."""
+    if not path.exists():
+        raise UserError(f"{path} is not there: run recipes.{recipe} first, with the same --work.")
+
+
 def start(main: Callable):
-    """Run a recipe from the command line; a mistake in what was asked for is told in a sentence and exits with 2."""
+    """Run a recipe from the command line; a mistake in what was asked for, a full disk too, is told in a sentence and exits with 2."""
     try:
         typer.run(main)
     except UserError as error:
-        typer.echo(error, err=True)
-        raise SystemExit(2) from error
+        reason, cause = str(error).replace("with --out.", "with --work."), error  # what the command line calls the folder of its results
+    except (OSError, SafetensorError) as error:
+        if getattr(error, "errno", None) not in FULL and "os error 28" not in str(error):
+            raise
+        where = f" {error.filename}" if getattr(error, "filename", None) else " results"
+        why = getattr(error, "strerror", None) or error
+        reason, cause = f"Cannot write{where}: {why}; free some space or choose another folder with --work.", error
+    except FloatingPointError as error:
+        reason, cause = str(error), error
+    else:
+        return
+    typer.echo(reason, err=True)
+    raise SystemExit(2) from cause

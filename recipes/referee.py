@@ -49,7 +49,8 @@ def main(
     torch.manual_seed(seed)
     model = build("referee").train()
     if start:
-        model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in load_file(start / "model.safetensors").items()})
+        with options.warm(start):
+            model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in load_file(start / "model.safetensors").items()})
     model = model.to(device, memory_format=torch.channels_last)
     groups = [
         {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": 0.08},

@@ -21,6 +21,7 @@ from probes import encoders, image
 from probes.atomic import write_text
 from probes.heads import card, linear
 from recipes import data, options
+from recipes.metrics import by, hands, whose
 
 
 def main(
@@ -42,7 +43,8 @@ def main(
     head = linear.load(stem, reader.device)
     rows = np.flatnonzero((table["split"] == "test") & table["style"].isin(head.labels))
     rows = np.random.default_rng(seed).permutation(rows)
-    turn = table.iloc[rows].groupby("artist").cumcount().to_numpy()  # the first of every artist, then the second of each
+    own = hands(table.iloc[rows]["artist"])
+    turn = own.groupby(own).cumcount().to_numpy()  # the first of every artist, then the second of each
     rows = rows[np.argsort(turn, kind="stable")][:count]
     found = []
     for row in track(rows, description="flipping"):
@@ -51,7 +53,7 @@ def main(
     held = [one for one in found if one.found]
     norms, levels = ([getattr(one, name) for one in held] for name in ("norm", "levels"))
     figures = {
-        "paintings": len(found), "artists": int(table.iloc[rows]["artist"].nunique()), "flipped": len(held), "steps": steps,
+        "paintings": len(found), **whose(table.iloc[rows]["artist"]), "flipped": len(held), "steps": steps,
         "pixels": reader.side, "l2_norm_median": float(np.median(norms)), "l2_norm_quartiles": np.quantile(norms, (0.25, 0.75)).tolist(),
         "grey_levels_median": float(np.median(levels)), "random_changes_that_flip": float(np.mean([one.random for one in held])),
     }  # fmt: skip
@@ -64,7 +66,7 @@ def sentence(figures: dict) -> str:
     """What a card and the command line say of it."""
     low, high = figures["l2_norm_quartiles"]
     return (
-        f"Half of {figures['paintings']} paintings by {figures['artists']} unseen artists are read as another style after a change of L2 "
+        f"Half of {figures['paintings']} paintings {by(figures)} are read as another style after a change of L2 "
         f"norm {figures['l2_norm_median']:.2f} or less at {figures['pixels']} pixels (quartiles {low:.2f}-{high:.2f}; "
         f"{figures['grey_levels_median']:.1f} grey levels of 256 on average), which nobody sees; of random changes as large "
         f"{figures['random_changes_that_flip']:.0%} do so."

@@ -9,14 +9,18 @@ import copy
 import json
 import math
 import random
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from pickle import UnpicklingError
 
 import numpy as np
 import torch
+import typer
 from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
 from accelerate.utils import broadcast_object_list
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -51,6 +55,7 @@ class Run:
     log: list[dict] = field(default_factory=list)
     state: dict = field(default_factory=dict)
     average: nn.ModuleDict = None
+    kept: int | None = None  # step of the checkpoint on disk
 
     def __post_init__(self):
         device = next(self.models.parameters()).device
@@ -61,7 +66,7 @@ class Run:
         self.generator, self.common, self.rng = torch.Generator(), torch.Generator(), random.Random()
         self.checkpoint = self.folder / "checkpoint.pt"
         if self.checkpoint.exists():
-            self._load(torch.load(self.checkpoint, weights_only=True, map_location=device))
+            self._load(_read(self.checkpoint, device))
         self.reseed()
 
     def _load(self, kept: dict):
@@ -73,6 +78,7 @@ class Run:
             raise UserError(
                 f"{self.checkpoint} is of another model than this run's (another --preset?): choose another --work or delete it."
             ) from error
+        self.kept = kept["step"]
         self.step, self.seconds, self.log = kept["step"], kept["seconds"], kept["log"]
         self.state = kept.get("state", {})
 
@@ -102,8 +108,9 @@ class Run:
         kept = {name: getattr(self, name).state_dict() for name in ("models", "average", "optimizer")}
         kept |= {name: getattr(self, name) for name in ("step", "seconds", "log", "state")}
         with replacing(self.checkpoint) as partial:
-            torch.save(kept, partial)
+            write(kept, partial)
         write_text(self.folder / "log.json", json.dumps(self.log, indent=0))
+        self.kept = self.step
 
     def rate(self) -> float:
         """Factor of the learning rates: a short rise, then a cosine down to 2 %."""
@@ -155,11 +162,13 @@ def train(run: Run, losses: Callable[[int, float], dict[str, torch.Tensor]], cli
         players[group.get("player")] += group["params"]
     saved, skipped, means = time.monotonic(), 0, {}
     columns = TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}")
-    with Progress(*columns, disable=not run.main) as bar:
+    with ExitStack() as stack:
+        bar = stack.enter_context(Progress(*columns, disable=not run.main))
         before = f"{run.step} steps in {run.seconds / 60:.0f} minutes before"
         note = f"finished, {before}" if run.progress >= 1 else before if run.step else ""
         task = bar.add_task(run.folder.name, total=1.0, note="")
         bar.update(task, completed=run.progress, note=note)
+        stack.enter_context(_resumable(run))
         while run.progress < 1:
             start = time.monotonic()
             run.reseed()
@@ -193,9 +202,37 @@ def train(run: Run, losses: Callable[[int, float], dict[str, torch.Tensor]], cli
     return run.average
 
 
+def write(value, path: Path):
+    """`torch.save`; a full disk is an OSError, as with any other file, and not a RuntimeError of the archive."""
+    try:
+        torch.save(value, path)
+    except RuntimeError as error:
+        free = shutil.disk_usage(path.parent).free
+        raise OSError(None, f"{' '.join(str(error).split())[:80]}, with {free / 1e6:,.0f} MB free") from error
+
+
+def _read(path: Path, device: torch.device) -> dict:
+    try:
+        return torch.load(path, weights_only=True, map_location=device)
+    except (RuntimeError, EOFError, OSError, UnpicklingError) as error:
+        raise UserError(f"{path} is damaged or no checkpoint of a recipe: delete it, and the run starts anew.") from error
+
+
 def known_mean(values: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
     """Mean of `values (n,)` where `known`, 0 where nothing is: a batch may hold no dated painting, a table no genre at all."""
     return values[known].sum() / known.sum().clamp_min(1)
+
+
+@contextmanager
+def _resumable(run: Run) -> Iterator[None]:
+    """Say after Ctrl-C where the same command goes on. Nothing is saved then: half a step could not be repeated bit for bit."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if run.main:
+            kept = f"{run.checkpoint} holds step {run.kept}" if run.kept is not None else "no checkpoint was due yet"
+            typer.echo(f"Interrupted after step {run.step}; {kept}: the same command goes on from there.", err=True)
+        raise
 
 
 def _agreed(seconds: float, accelerator: Accelerator) -> float:

@@ -7,7 +7,7 @@ Bandwidth and ridge are chosen by the balanced accuracy over folds that keep an 
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +20,14 @@ from safetensors.torch import save_file
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import GroupKFold
 
+from probes.atomic import replacing, write_text
 from probes.errors import UserError
 from probes.judges import GENRES, STYLES, build
 from probes.judges.readout import YEAR_CENTRE, YEAR_SPREAD
 from recipes import data, options
 from recipes.corruptions import corrupt
+from recipes.metrics import hands
+from recipes.training import write
 from recipes.views import vae_pass
 
 BANDWIDTHS, RIDGES = (0.7, 1.0, 1.4, 2.0), (0.01, 0.03, 0.1, 0.3, 1.0)
@@ -51,6 +54,12 @@ def statistics(model, images: np.ndarray, rows: np.ndarray, change) -> tuple[tor
     return torch.cat(found), torch.cat(severities)
 
 
+def folds(artists: np.ndarray, count: int = 3) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Places to fit to and places to try on, no artist in both; none where there is a single artist."""
+    groups = len(set(artists))
+    return GroupKFold(min(count, groups)).split(artists, groups=artists) if groups > 1 else iter(())
+
+
 def main(folder: options.Data, work: options.Work = Path("work")):
     started = time.monotonic()
     images, table = data.paintings(folder, work)
@@ -58,6 +67,10 @@ def main(folder: options.Data, work: options.Work = Path("work")):
     judged = table.iloc[rows]
     if not judged["style"].isin(STYLES).any():
         raise UserError(f"No image of split judge has a style that the judges know ({', '.join(STYLES)}): there is nothing to fit.")
+    whose = hands(judged["artist"]).to_numpy()
+    if len(set(whose[judged["style"].isin(STYLES)])) < 2:
+        raise UserError("All images of split judge in those styles are by one artist: settings come from folds by artist.")
+    options.needed(work / "autoencoder" / "vae", "autoencoder")
     model = build("verdict")
     generator = torch.Generator().manual_seed(0)
     through = vae_pass(AutoencoderTiny.from_pretrained(work / "autoencoder" / "vae").eval())
@@ -71,8 +84,8 @@ def main(folder: options.Data, work: options.Work = Path("work")):
             statistics(model, images, rows[::4], lambda x: (through(x), torch.zeros(len(x)))),
             statistics(model, images, rows[::2], lambda x: corrupt(x, generator)),
         ]
-        store.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(versions, store)
+        with replacing(store) as partial:
+            write(versions, partial)
     every = np.concatenate([np.arange(len(rows))[::step] for step in (1, 4, 2)])
     model.centre.copy_(versions[0][0].mean(0))
     model.spread.copy_(versions[0][0].std(0).clamp_min(1e-4))
@@ -82,7 +95,7 @@ def main(folder: options.Data, work: options.Work = Path("work")):
     targets = torch.nn.functional.one_hot(torch.from_numpy(labels).clamp_min(0), len(STYLES)).float() - 1 / len(STYLES)
     counts = np.bincount(labels[labels >= 0], minlength=len(STYLES))
     # Damaged pictures count less for their style.
-    style_weights = torch.from_numpy(np.where(labels >= 0, (counts.mean() / counts[labels]) ** BALANCE, 0)).float() * (1 - severity)
+    style_weights = torch.from_numpy(np.where(labels >= 0, (counts.mean() / counts.clip(1)[labels]) ** BALANCE, 0)).float() * (1 - severity)
     directions = model.directions.clone() / standard.shape[1] ** 0.5
 
     def mapped(bandwidth: float) -> torch.Tensor:
@@ -90,12 +103,11 @@ def main(folder: options.Data, work: options.Work = Path("work")):
         return torch.cat([model.kernel(part) for part in standard.split(2048)])
 
     known = np.flatnonzero(labels[: len(rows)] >= 0)  # undamaged, of known style
-    artists = judged["artist"].to_numpy()[known]
     scores = {}
     for bandwidth in track(BANDWIDTHS, description="folds"):
         kernel = mapped(bandwidth)[known]
         guess = np.zeros((len(RIDGES), len(known)), int)
-        for train, test in GroupKFold(3).split(kernel, groups=artists):
+        for train, test in folds(whose[known]):
             solutions = ridge(kernel[train], targets[known][train], style_weights[known][train], RIDGES)
             guess[:, test] = torch.stack([(kernel[test] @ solution).argmax(1) for solution in solutions])
         for strength, guessed in zip(RIDGES, guess, strict=True):
@@ -112,27 +124,28 @@ def main(folder: options.Data, work: options.Work = Path("work")):
         genres = pd.Categorical(judged["genre"].where(judged["genre"].isin(GENRES)), GENRES).codes[every]
         hot = torch.nn.functional.one_hot(torch.from_numpy(genres.astype(int)).clamp_min(0), len(GENRES)).float() - 1 / len(GENRES)
         counts = np.bincount(genres[genres >= 0], minlength=len(GENRES))
-        fit(model.genre, hot, torch.from_numpy(np.where(genres >= 0, (counts.mean() / counts[genres]) ** 0.5, 0)).float() * (1 - severity))
+        even = np.where(genres >= 0, (counts.mean() / counts.clip(1)[genres]) ** 0.5, 0)
+        fit(model.genre, hot, torch.from_numpy(even).float() * (1 - severity))
         years = torch.from_numpy(judged["year"].to_numpy(np.float32)[every])
-        middle = float(np.nanmean(years))
+        middle = float(years.nanmean()) if (~years.isnan()).any() else YEAR_CENTRE
         target, weights = ((years.nan_to_num(middle) - middle) / YEAR_SPREAD)[:, None], (~years.isnan()).float() * (1 - severity)
         # Years are noisier than styles: their own ridge, by the error on artists left out.
         dated = np.flatnonzero(weights[: len(rows)].numpy() > 0)
         errors = np.zeros(len(YEAR_RIDGES))
-        for train, test in GroupKFold(3).split(dated, groups=judged["artist"].to_numpy()[dated]):
+        for train, test in folds(whose[dated]):
             for index, solution in enumerate(ridge(kernel[dated[train]], target[dated[train]], weights[dated[train]], YEAR_RIDGES)):
                 errors[index] += float((kernel[dated[test]] @ solution - target[dated[test]]).abs().sum())
-        fit(model.year, target, weights, YEAR_RIDGES[int(errors.argmin())])
+        fit(model.year, target, weights, YEAR_RIDGES[int(errors.argmin())] if errors.any() else YEAR_RIDGES[-1])
         model.year.bias.fill_((middle - YEAR_CENTRE) / YEAR_SPREAD)
         fit(model.severity, (severity - severity.mean())[:, None], torch.ones(len(severity)))
         model.severity.bias.fill_(float(severity.mean()))
     out = work / "verdict" / "model"
-    out.mkdir(parents=True, exist_ok=True)
-    save_file({name: value.half().contiguous() for name, value in model.state_dict().items()}, out / "model.safetensors")
+    with replacing(out / "model.safetensors") as partial:
+        save_file({name: value.half().contiguous() for name, value in model.state_dict().items()}, partial)
     told = {"bandwidth": bandwidth, "ridge": strength, "balanced accuracy in the folds": scores[bandwidth, strength],
             "seconds": round(time.monotonic() - started), "images": len(rows)}  # fmt: skip
-    (out / "training.json").write_text(json.dumps(told))
-    (work / "verdict" / "log.json").write_text(json.dumps([told]))
+    write_text(out / "training.json", json.dumps(told))
+    write_text(work / "verdict" / "log.json", json.dumps([told]))
     typer.echo(json.dumps({f"{b} {r}": round(float(v), 4) for (b, r), v in scores.items()}))
     typer.echo(json.dumps(told))
 

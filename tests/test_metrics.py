@@ -120,3 +120,28 @@ def test_paired_gain_and_retrieval():
     similarity[0, 1:3] = 2  # two wrong titles before the right one
     found = metrics.retrieval_figures(similarity, artists)
     assert (found["at 1"], found["at 5"], found["median rank"]) == (pytest.approx(59 / 60), 1., 1.)
+
+
+def test_paintings_without_an_artist_stand_for_themselves():
+    nobody = pd.Series([""] * 12)
+    assert 4 <= metrics.artist_halves(nobody).sum() <= 8
+    some = pd.Series(["x", "x", "x", "y", "", ""])
+    assert metrics.hands(some).nunique() == 4
+    assert metrics.whose(some) == {"artists": 2, "without artist": 2}
+    half = metrics.artist_halves(some)
+    assert len(set(half[:3])) == 1
+    low, high = metrics.over_artists(nobody, lambda rows: (rows < 6).mean())
+    assert low < .5 < high
+    assert metrics.by({"artists": 0, "without artist": 12}) == "whose artists are not named"
+    assert metrics.by({"artists": 1, "without artist": 2}) == "by 1 unseen artist and 2 without a named one"
+    assert metrics.by({"artists": 58}, "") == "by 58 artists"
+
+
+def test_no_images_are_no_figures():
+    none, labels = pd.Series([], dtype=object), np.array([], int)
+    assert metrics.style_figures(np.zeros((0, len(STYLES))), labels, none, STYLES) == {}
+    assert metrics.family_figures(np.zeros((0, len(STYLES))), labels, none) == {}
+    assert metrics.year_figures(np.array([]), np.array([]), none) == {}
+    assert metrics.gain_figures(labels, labels, labels, none) == {}
+    assert metrics.retrieval_figures(np.zeros((0, 0)), none) == {}
+    assert metrics.fit_temperature(np.zeros((0, 3)), labels) == 1

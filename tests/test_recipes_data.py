@@ -1,5 +1,7 @@
 """Folders of images as museums have them: tables of three kinds, class folders, shards, missing columns, broken files, splits."""
+import errno
 import io
+import re
 import subprocess
 import sys
 import tarfile
@@ -13,7 +15,7 @@ from PIL import Image
 
 from probes.errors import UserError
 from probes.judges import STYLES
-from recipes import data, metadata
+from recipes import data, metadata, options
 from recipes.measure_agreement import ordered
 
 RNG = np.random.default_rng(0)
@@ -113,7 +115,7 @@ def test_broken_and_missing_files_are_named_counted_and_left_out(tmp_path, capsy
     said = capsys.readouterr().out
     assert "1 of 5 images that the metadata names are not there and are left out, the first is 9.jpg." in said
     assert "2 of 5 images cannot be read and are left out:" in said
-    assert "  1.jpg: UnidentifiedImageError" in said
+    assert "  1.jpg: no image of a kind that Pillow reads" in said
     assert rows["file_name"].tolist() == ["3.jpg", "0.jpg"]
     for row, name in enumerate(rows["file_name"]):
         assert np.array_equal(stored[row], data._square(Image.open(tmp_path / name), 144))
@@ -216,3 +218,64 @@ def test_everything_ends_as_the_recipe_that_failed(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
+
+
+def test_a_disk_without_room_is_told_before_anything_is_decoded(tmp_path, monkeypatch):
+    images(tmp_path, "baroque/a.jpg")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr(data.os, "posix_fallocate", full, raising=False)
+    with pytest.raises(UserError, match=r"has no room for 0 MB .*No space left on device\): free some, or choose another"):
+        data.paintings(tmp_path, tmp_path / "cache")
+    assert not list((tmp_path / "cache").iterdir())
+
+
+def test_a_damaged_cache_is_named(tmp_path):
+    images(tmp_path, "baroque/a.jpg")
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "paintings.npy").write_bytes(b"nonsense")
+    with pytest.raises(UserError, match=r"paintings\.npy is damaged .* delete it and start again"):
+        data.paintings(tmp_path, tmp_path / "cache")
+
+
+@pytest.mark.parametrize(("name", "content"), [
+    ("metadata.csv", "file_name,style\né.jpg,x\n".encode("latin-1")), ("metadata.csv", b'file_name,style\na.jpg,"x\nb.jpg,y,z\n'),
+    ("metadata.parquet", b"no table"), ("metadata.jsonl", b'{"file_name": "a.jpg"\n')])
+def test_a_table_that_cannot_be_read_is_told_with_what_to_do(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=r"cannot be read as a table in UTF-8 .*mend it, or save it anew as metadata\.csv"):
+        metadata.read(tmp_path)
+
+
+def test_nothing_is_judged_by_one_style(tmp_path):
+    from recipes import everything
+    names = [f"{split}/{style}/{k}.jpg" for split in ("train", "validation", "test") for style in ("baroque", "my own") for k in range(2)]
+    images(tmp_path / "one", *names)
+    assert not everything.judged(tmp_path / "one", tmp_path / "work")
+    images(tmp_path / "two", *names, "train/rococo/0.jpg")
+    assert everything.judged(tmp_path / "two", tmp_path / "other")
+
+
+@pytest.mark.parametrize(("error", "told"), [
+    (UserError("Cannot write a: b; choose another folder with --out."), "choose another folder with --work."),
+    (OSError(errno.ENOSPC, "No space left on device", "a/b"), "Cannot write a/b: No space left on device; free some space"),
+    (FloatingPointError("101 steps without a finite gradient"), "101 steps without a finite gradient"),
+])
+def test_what_ends_a_recipe_is_one_sentence_and_exit_code_2(monkeypatch, capsys, error, told):
+    def main():
+        raise error
+    monkeypatch.setattr(sys, "argv", ["recipe"])
+    with pytest.raises(SystemExit) as ended:
+        options.start(main)
+    assert ended.value.code == 2
+    assert re.search(told, capsys.readouterr().err)
+
+
+def test_a_device_that_is_not_here_is_refused(monkeypatch):
+    if not torch.cuda.is_available():
+        with pytest.raises(UserError, match=r"The device 'cuda' is not to be had here .* try --device cpu"):
+            options.accelerator("cuda")
+    with pytest.raises(UserError, match="The device 'tpu' is not to be had here"):
+        options.device("tpu")
+    assert options.device("cpu").type == "cpu"

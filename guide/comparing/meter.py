@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 COSTS = ("seconds", "compute_seconds", "denoiser_calls", "decodes", "encoder_calls", "peak_memory")
-STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+RESET = Path("/proc/self/clear_refs")
 
 
 @dataclass
@@ -81,8 +81,14 @@ def _peak(device: torch.device) -> float:
     """GiB: allocated on the GPU, or resident in memory where the system tells its peak; nan elsewhere."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
+    peak = resident_peak()
+    return float("nan") if peak is None else peak / 2**20
+
+
+def resident_peak(process: int | str = "self") -> int | None:
+    """The most memory in kB that a process has had resident since it began or was reset; None where the system does not say."""
     try:
-        line = next(line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM"))
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+        return int(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
     except (OSError, StopIteration):
-        return float("nan")
-    return int(line.split()[1]) / 2**20
+        return None

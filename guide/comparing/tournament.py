@@ -7,7 +7,6 @@ from hashlib import sha256
 from pathlib import Path
 
 import pandas as pd
-import torch
 
 from guide import pipelines, record
 from guide.comparing import budget, making, plan
@@ -19,7 +18,7 @@ from guide.comparing.publishing import machine
 from guide.comparing.reading import read, seated
 from guide.comparing.results import Results
 from guide.run import Request, fingerprint, remarks, unlike
-from probes import encoders, judge
+from probes import devices, encoders, judge
 from probes.atomic import write_text
 from probes.auditing.processes import Process, joined
 from probes.errors import UserError
@@ -220,7 +219,7 @@ def rescore(
     if left := [job for one in plans for job in making.missing([job for _, job in one.jobs(fresh)], folder)]:  # missing or not whole
         several = f"{len(left)} batches of pictures are" if len(left) > 1 else "A batch of pictures is"
         raise UserError(f"{several} missing or not whole in {folder}; run `{record.read(folder).command}` first.")
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    device = devices.select(device)
     results = told(fresh, plans, device, on_progress, earlier_choice(folder / "choice.json"))
     results.save(target)
     return results, target

@@ -10,7 +10,7 @@ from guide.brief import Brief
 from guide.objectives import aimed
 from guide.planning import counting, networks, tracing
 from guide.planning.calibration import Machine
-from probes import encoders
+from probes import devices, encoders
 from probes.errors import UserError
 from probes.views import Views
 
@@ -61,8 +61,10 @@ def plan(model: str = "embedded", strategy: str = "clean-image", size: tuple[int
          budget: float = 8.) -> Plan:
     """The costs of one run at `strategy` (without the unguided pictures beside it, which are a run of their own)."""
     known = pipelines.find(model)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    here, notes = devices.select(device), []
+    if device == "auto" and here == "mps":  # neither its clock nor its memory is read here
+        here, notes = "cpu", ["Apple's Metal is not measured: these are figures of the processor."]
+    device = here
     width, height = size or (known.size or 512, known.size or 512)
     steps, batch = steps or known.steps, min(batch, seeds)
     kind = getattr(torch, (("float32" if device == "cpu" else known.dtype) if dtype == "auto" else dtype), None)
@@ -70,7 +72,7 @@ def plan(model: str = "embedded", strategy: str = "clean-image", size: tuple[int
         raise UserError(f"{dtype!r} is not a precision; give float32, bfloat16 or float16.")
     if device != "cpu" and not torch.cuda.is_available():
         raise UserError(f"A plan measures the device's speed, and {device} is not here; plan on that machine, or with --device cpu.")
-    notes, chosen, doubled = [], strategies.load(strategy), networks.doubled(model)
+    chosen, doubled = strategies.load(strategy), networks.doubled(model)
     rows = counting.calls(chosen, steps, batch, doubled)
     # The embedded encoder is small, and what its probes add to it is known only from them: its objective is the real one.
     real = encoders.load("embedded", device) if encoder == "embedded" else None

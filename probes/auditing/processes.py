@@ -7,6 +7,8 @@ from datetime import timedelta
 
 import torch
 
+from probes import devices
+
 PATIENCE = timedelta(days=30)  # one process may have read its share of a million pictures days before another has
 
 
@@ -25,10 +27,12 @@ def joined(device: str = "auto") -> Process:
 
     `device` auto and cuda become a GPU of its own each, anything else stays. Processes on CPUs talk over gloo.
     """
-    cuda = device in ("auto", "cuda") and torch.cuda.is_available()
-    plain = "cuda" if cuda else "cpu" if device == "auto" else device
+    plain = devices.select(device)
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         return Process(0, 1, plain, lambda: None)
+    cuda = plain == "cuda" and torch.cuda.is_available()
+    if device == "auto" and not cuda:
+        plain = "cpu"  # one Metal device is not for several processes
     from accelerate import PartialState
 
     state = PartialState(cpu=not cuda, timeout=PATIENCE)

@@ -44,6 +44,8 @@ def main(
     wanted = [name.strip() for name in only.split(",") if name.strip()]
     if unknown := [name for name in wanted if name not in HEADS]:
         raise UserError(f"There is no head {unknown[0]!r}{offer(list(HEADS), complete=True)}.")
+    if not encoder:
+        options.needed(work / "clip" / "model", "clip")
     images, table = data.paintings(folder, work)
     reader = encoders.load(encoder or str(work / "clip" / "model"), options.device(device))
     paintings = Paintings(reader, images, table, work, autoencoder(work).to(reader.device))
@@ -51,6 +53,13 @@ def main(
         paintings, pictures.piles(paintings, made, (name.strip() for name in people.split(",")), count))}  # fmt: skip
     for name in wanted:
         stem = work / "heads" / name
+        try:
+            fitted = fits[name](paintings) if name in fits else None
+        except UserError as reason:
+            if only != ",".join(HEADS):  # asked for by name
+                raise
+            typer.echo(f"{name}: left out. {reason}")
+            continue
         if name == "content":
             said = {"encoder": reader.fingerprint, **content.measure(paintings)}
             write_text(stem.with_suffix(".json"), json.dumps(said, indent=1) + "\n")
@@ -58,7 +67,7 @@ def main(
             found, said = domain.fit(paintings)
             near.save(stem, found, {"encoder": reader.fingerprint, **said})
         else:
-            head, said = fits[name](paintings)
+            head, said = fitted
             card.save(stem, head, {"encoder": reader.fingerprint, **said})
         typer.echo(f"{name}: {card.reliability(stem)}")
 

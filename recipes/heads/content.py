@@ -8,6 +8,7 @@ import pandas as pd
 
 from probes.content import PHRASE_TEMPLATES
 from probes.judges import GENRES
+from probes.probe import NOT_VALIDATED
 from recipes.captions import GENRES as GENRE_WORDS
 from recipes.heads.features import Paintings
 from recipes.heads.style import codes
@@ -60,14 +61,18 @@ def measure(paintings: Paintings) -> dict:
     genre, text = codes(tested["genre"], GENRES), paintings.text([[GENRE_WORDS[genre]] for genre in GENRES])
     has, titled = genre >= 0, (tested["title"].str.split().str.len() >= 2).to_numpy()
     by_words = style_figures(softmax(held[has] @ text.T * 20), genre[has], tested["artist"][has], GENRES)
-    titles = paintings.text([[title] for title in tested["title"][titled]], (TITLE,))
-    retrieval = retrieval_figures(held[titled] @ titles.T, tested["artist"][titled])
+    retrieval = {}
+    if titled.any():
+        titles = paintings.text([[title] for title in tested["title"][titled]], (TITLE,))
+        retrieval = retrieval_figures(held[titled] @ titles.T, tested["artist"][titled])
     phrases = phrase_figures(paintings, titled)
-    reliability = (
-        f"zero-shot genre balanced accuracy {by_words['balanced_accuracy']:.2f} over {len(GENRES)} genres; of {retrieval['titles']} titles "
-        f"the right one is among the first 5 for {retrieval['at 5']:.1%} (chance {retrieval['at 5 by chance']:.1%}): "
-        "subjects in broad strokes, no details"
-    )
+    told = [f"zero-shot genre balanced accuracy {by_words['balanced_accuracy']:.2f} over {len(GENRES)} genres"] if by_words else []
+    if retrieval:
+        told.append(
+            f"of {retrieval['titles']} titles the right one is among the first 5 for {retrieval['at 5']:.1%} "
+            f"(chance {retrieval['at 5 by chance']:.1%})"
+        )
+    reliability = f"{'; '.join(told)}: subjects in broad strokes, no details" if told else NOT_VALIDATED
     said = phrases["words"] and (
         f"the cosine to a word ranks paintings whose title names it above others with mean AUC {phrases['mean auc']:.2f} (chance .50), "
         f"over {phrases['words']} words and {phrases['titles']} paintings by unseen artists; titles leave out much of what a painting shows"

@@ -12,7 +12,7 @@ from recipes.heads.content import auc
 from recipes.heads.features import Paintings
 from recipes.heads.pictures import Pile
 from recipes.heads.style import SCALE, tensor
-from recipes.metrics import fit_temperature, over_artists
+from recipes.metrics import by, fit_temperature, over_artists, whose
 
 UNSEEN = "unseen "
 # How much of its class a pile of people's pictures weighs; people's pictures from the generators' own collections share the rest, since
@@ -81,7 +81,7 @@ def fit(paintings: Paintings, piles: dict[str, Pile]) -> tuple[Linear, dict]:
     by_style = table["style"].value_counts()
     false = {
         "paintings": len(real),
-        "artists": int(table["artist"].nunique()),
+        **whose(table["artist"]),
         "rate": share(real),
         "interval": over_artists(table["artist"], lambda chosen: share(real[chosen])),
         "rate on the files as they are": share(odds(head, paintings.held)),
@@ -121,7 +121,7 @@ def sentence(left_out: dict, false: dict, generators: list[str]) -> str:
     same = false["people's pictures of the generators' collections"]
     own = ", ".join(f"{name} {rate:.0%}" for name, rate in same.items())
     return (
-        f"{known}; false alarms on {false['paintings']} real paintings by {false['artists']} unseen artists {false['rate']:.0%} (95 % over "
+        f"{known}; false alarms on {false['paintings']} real paintings {by(false)} {false['rate']:.0%} (95 % over "
         f"artists {low:.0%}-{high:.0%}), through an autoencoder {false['through an autoencoder']:.0%}"
         + (f", on people's pictures from the generators' own collections: {own}" if same else "")
         + "; collection and origin are confounded"

@@ -11,11 +11,12 @@ import pandas as pd
 import torch
 from scipy.stats import spearmanr
 
+from probes.errors import UserError
 from probes.heads import ordinal
 from probes.heads.ordinal import Ordinal
 from recipes.heads import discriminant
 from recipes.heads.features import Paintings
-from recipes.metrics import softmax, year_figures
+from recipes.metrics import by, softmax, year_figures
 
 CENTRES = np.arange(1450.0, 1941.0, 35.0)  # of the bins
 NEVER = -30.0  # log-odds of a bin that no painting falls into
@@ -61,10 +62,17 @@ def fit(paintings: Paintings) -> tuple[Ordinal, dict]:
     table_years = paintings.table["year"].to_numpy(np.float64)
     years = table_years[rows]
     readable = (years > CENTRES[0] - WIDTH) & (years < CENTRES[-1] + WIDTH)  # False for NaN
+    if len(set(years[readable])) < 2:
+        raise UserError("The guide split has not two images of different years: a head of years has nothing to learn from.")
     head = ordinal.fit(features[readable], years[readable], centres=CENTRES, width=WIDTH, pull=1.0)
     years = paintings.tested["year"].to_numpy(np.float64)
     dated, artists = ~np.isnan(years), paintings.tested["artist"]
     first, other = dated & paintings.half, dated & ~paintings.half
+    if first.sum() < 2 or other.sum() < 2:
+        raise UserError(
+            f"A head of years is calibrated on one half of the test artists and measured on the other: of their images {first.sum()} and "
+            f"{other.sum()} have a year, two each are needed."
+        )
     held, told = torch.from_numpy(paintings.held), torch.from_numpy(paintings.told)
     alone, shrinkage = ordinal.recalibrate(head, held[first], years[first]), None
     figures = {"embedding alone": year_figures(alone.expected(held[other]).numpy(), years[other], artists[other])}
@@ -87,7 +95,7 @@ def fit(paintings: Paintings) -> tuple[Ordinal, dict]:
     figures["within a style"] = inside
     low, high = figures["interval"]
     reliability = (
-        f"mean error {figures['mae']:.0f} years on {figures['images']} dated paintings by {figures['artists']} unseen artists "
+        f"mean error {figures['mae']:.0f} years on {figures['images']} dated paintings {by(figures)} "
         f"(95 % over artists {low:.0f}-{high:.0f}; guessing the median errs {figures['mae_of_median']:.0f}), "
         f"rank correlation {figures['spearman']:.2f}"
     )

@@ -10,7 +10,7 @@ from probes.scene import SceneProbe
 from recipes.heads.content import auc
 from recipes.heads.features import Paintings
 from recipes.heads.style import calibrated, codes, layered
-from recipes.metrics import balanced_accuracy, over_artists
+from recipes.metrics import balanced_accuracy, by, over_artists, whose
 
 
 def fit(paintings: Paintings) -> tuple[Linear, dict]:
@@ -22,12 +22,14 @@ def fit(paintings: Paintings) -> tuple[Linear, dict]:
     genre = paintings.tested["genre"]
     shown, either = genre.isin(FIGURES).to_numpy(), ~genre.isin((*FIGURES, *NO_FIGURES)).to_numpy()
     told = ~either & ~paintings.half
+    if not told.any():
+        return head, {"metrics": {"genre": figures, "figures": {}}, "shrinkage": shrinkage}
     odds, positive = SceneProbe(paintings.encoder, head).figures(held).numpy()[told], shown[told]
     guess = (odds > 0).astype(np.int64)
     low, high = over_artists(artists[told], lambda rows: balanced_accuracy(positive[rows].astype(np.int64), guess[rows]))
     derived = {
         "images": int(told.sum()),
-        "artists": int(artists[told].nunique()),
+        **whose(artists[told]),
         "balanced_accuracy": balanced_accuracy(positive.astype(np.int64), guess),
         "interval": (low, high),
         "auc": auc(odds, positive),
@@ -36,6 +38,6 @@ def fit(paintings: Paintings) -> tuple[Linear, dict]:
     }
     said = (
         f"balanced accuracy {derived['balanced_accuracy']:.2f} (95 % over artists {low:.2f}-{high:.2f}) against what the catalogued genre "
-        f"suggests, on {derived['images']} paintings by {derived['artists']} unseen artists; nobody looked for figures in the paintings"
+        f"suggests, on {derived['images']} paintings {by(derived)}; nobody looked for figures in the paintings"
     )
     return head, {"metrics": {"genre": figures, "figures": derived}, "figures": said, "shrinkage": shrinkage}

@@ -7,12 +7,14 @@ import pandas as pd
 import torch
 from sklearn.linear_model import LogisticRegression
 
+from probes.errors import UserError
 from probes.heads.linear import Linear
 from probes.judges import STYLES
+from probes.probe import NOT_VALIDATED
 from recipes.captions import ADJECTIVES, noun
 from recipes.heads import discriminant
 from recipes.heads.features import Paintings
-from recipes.metrics import balanced_accuracy, fit_temperature, gain_figures, softmax, style_figures
+from recipes.metrics import balanced_accuracy, by, fit_temperature, gain_figures, softmax, style_figures
 
 SCALE = 4.0  # of unit embeddings, so that scikit-learn's penalty and tolerance suit them
 
@@ -39,10 +41,12 @@ def codes(column: pd.Series, names: tuple[str, ...]) -> np.ndarray:
 
 def sentence(figures: dict, what: str) -> str:
     """The reliability of a head over labels, as a card tells it."""
+    if not figures:
+        return NOT_VALIDATED
     low, high = figures["interval"]
     return (
-        f"{figures['balanced_accuracy']:.2f} balanced accuracy over {what} on {figures['images']} paintings by {figures['artists']} "
-        f"unseen artists (95 % over artists {low:.2f}-{high:.2f}), ECE {figures['ece']:.3f}"
+        f"{figures['balanced_accuracy']:.2f} balanced accuracy over {what} on {figures['images']} paintings "
+        f"{by(figures)} (95 % over artists {low:.2f}-{high:.2f}), ECE {figures['ece']:.3f}"
     )
 
 
@@ -51,6 +55,11 @@ def layered(paintings: Paintings, column: str, names: tuple[str, ...]) -> tuple[
     features, rows = paintings.described
     labels, judged = codes(paintings.table[column], names), paintings.rows("judge")
     present = tuple(name for place, name in enumerate(names) if (labels[rows] == place).any())
+    if len(present) < 2:
+        raise UserError(
+            f"The guide split has images of {len(present)} of the {len(names)} values of {column} that this head knows "
+            f"({', '.join(names)}): it takes two to learn to tell apart."
+        )
     labels = codes(paintings.table[column], present)
     members = np.eye(len(present))[labels] * (labels >= 0)[:, None]
     weights = discriminant.evened(paintings.table["artist"], members)
