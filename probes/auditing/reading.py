@@ -19,6 +19,7 @@ from probes.auditing.pairing import UNGUIDED
 from probes.content import ContentProbe
 from probes.encoders import Encoder
 from probes.errors import UserError
+from probes.folding import folded
 from probes.heads import card
 from probes.judge import Judge, Opinion
 from probes.origin import OriginProbe
@@ -52,6 +53,7 @@ class Reading:
 
     def __init__(self, encoder: Encoder, judge: Judge | None, *, thumbnails: bool = False):
         self.encoder, self.judge, self.thumbnails = encoder, judge, thumbnails
+        self.eyes = folded(encoder)
         self.style, self.period, self.content = StyleProbe(encoder), PeriodProbe(encoder), ContentProbe(encoder)
         self.scene, self.origin, self.artifacts = SceneProbe(encoder), OriginProbe(encoder), damage.load(encoder)
         self.domain = domain.shipped(encoder)
@@ -133,7 +135,7 @@ class Reading:
 
     def _read(self, pictures: list[Picture]) -> list[Entry]:
         """One pass of each network; every number leaves the device once a batch, not once a picture."""
-        seen = self.encoder.describe(self._batch([picture.seen for picture in pictures]))
+        seen = self.eyes.describe(self._batch([picture.seen for picture in pictures]))
         opinion = self._opinion(pictures)
         features = (self.encoder.cut(seen, self.encoder.dim) if opinion is None else opinion.features).cpu().numpy().astype(np.float16)
         styles = self.style.read(seen)["style_probabilities"]

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from probes.atomic import replacing
 from probes.errors import UserError
 from probes.heads import card
+from probes.heads.fused import gelu
 from probes.probe import NOT_VALIDATED
 
 POWER = 3  # of the mean over patches: a small damaged place counts nearly as much as a large one
@@ -44,19 +45,19 @@ class Network(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         height, width = (edge // EDGE * EDGE for edge in images.shape[-2:])
-        x = ((images[..., :height, :width] - .5) * 4).contiguous(memory_format=torch.channels_last)
+        x = (images[..., :height, :width] - .5) * 4
         x = torch.cat([x, 4 * (x - blurred(x))], 1)
         x = F.pixel_unshuffle(x, 2).contiguous(memory_format=torch.channels_last)
-        x = F.gelu(self.fine[0](x))
-        fine = x + F.gelu(self.fine[1](x))
-        x = F.gelu(self.middle[0](fine))
-        middle = x + F.gelu(self.middle[1](x))
+        x = gelu(self.fine[0], x)
+        fine = x + gelu(self.fine[1], x)
+        x = gelu(self.middle[0], fine)
+        middle = x + gelu(self.middle[1], x)
         energy = (F.avg_pool2d(fine.square(), 4) + 1e-4).log()
         x = self.entry(middle) + self.energy(energy) + self.alike(likeness(self.words(middle)))
         shared = x.mean((2, 3), keepdim=True)
         x = F.gelu(x - shared + self.shared(shared))
         for layer in self.coarse:
-            x = x + F.gelu(layer(x))
+            x = x + gelu(layer, x)
         out = self.out(x)
         out = out.to(torch.promote_types(out.dtype, torch.float32))
         return out[:, 0].sigmoid().square(), out[:, 1:]  # squared: slight damage is learned as finely as severe

@@ -65,18 +65,19 @@ class StatisticalJudge(nn.Module):
         opponent = torch.cat([luminance, chroma], 1).flatten(2)
         mean, deviation = _moments(opponent)
         skew = ((opponent - mean[..., None]) / (deviation[..., None] + 0.02)).pow(3).mean(2)
-        histogram = _histogram(F.avg_pool2d(images, 4)).sqrt()
+        histogram = _histogram(_pooled(images, 4)).sqrt()
         blocks = F.conv2d(luminance, self.cosines, stride=8).abs().mean((2, 3))
-        layout = F.adaptive_avg_pool2d(torch.cat([luminance, chroma], 1), 4).flatten(1)
+        layout = _pooled(torch.cat([luminance, chroma], 1), self.side // 4).flatten(1)
 
         energies, pools = [], []
         for index in range(len(WAVELENGTHS)):
             # One bank at the finest wavelength on a pyramid: coarser wavelengths cost a quarter each.
-            luminance = F.avg_pool2d(luminance, 2) if index else luminance
+            luminance = _halved(luminance) if index else luminance
             response = F.conv2d(F.pad(luminance, (4, 4, 4, 4), mode="reflect"), self.filters)
-            magnitude = (response[:, :ORIENTATIONS].square() + response[:, ORIENTATIONS:].square() + 1e-8).sqrt()
+            energy = response.square()
+            magnitude = (energy[:, :ORIENTATIONS] + energy[:, ORIENTATIONS:]).add_(1e-8).sqrt_()
             energies.append(magnitude)
-            pools.append(F.adaptive_avg_pool2d(magnitude, 16))
+            pools.append(_pooled(magnitude, magnitude.shape[-1] // 16))
         moments = [torch.cat([(m + 1e-4).log() for m in _moments(energy.flatten(2))], 1) for energy in energies]
         together = torch.cat(pools, 1).flatten(2)
         middle, spread = _moments(together)
@@ -84,18 +85,39 @@ class StatisticalJudge(nn.Module):
         correlation = together @ together.transpose(1, 2) / together.shape[2]
         rows, columns = torch.triu_indices(correlation.shape[1], correlation.shape[1], 1)
 
-        scales = [F.avg_pool2d(chroma, 2**k) for k in range(5)]
-        fine = [(near - F.interpolate(far, scale_factor=2)).abs().mean((2, 3)) for near, far in pairwise(scales)]
-        busy = F.adaptive_avg_pool2d(energies[0].mean(1, keepdim=True), 4).add(1e-4).log().flatten(1)
+        scales = [chroma]
+        for _ in range(4):
+            scales.append(_halved(scales[-1]))
+        fine = [(_quartered(near) - far[..., :, None, :, None]).abs().mean((2, 3, 4, 5)) for near, far in pairwise(scales)]
+        busy = _pooled(energies[0].mean(1, keepdim=True), self.side // 4).add(1e-4).log().flatten(1)
         parts = [mean, deviation, skew.clamp(-5, 5), histogram, *moments, correlation[:, rows, columns], (blocks + 1e-4).log(),
                  *[(f + 1e-4).log() for f in fine], layout, busy]  # fmt: skip
         return torch.cat([part.reshape(n, -1) for part in parts], 1)
 
 
 def _moments(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and standard deviation over the last dimension; torch.std takes four times as long on a CPU."""
+    """Mean and standard deviation over the last dimension; torch.std takes eight times as long on a CPU."""
     mean = x.mean(-1)
-    return mean, ((x - mean[..., None]).square().sum(-1) / (x.shape[-1] - 1)).sqrt()
+    centred = x - mean[..., None]
+    return mean, ((centred[..., None, :] @ centred[..., None])[..., 0, 0] / (x.shape[-1] - 1)).sqrt()
+
+
+def _halved(x: torch.Tensor) -> torch.Tensor:
+    """`avg_pool2d(x, 2)`, which takes six times as long on a CPU."""
+    rows = x[..., ::2, :] + x[..., 1::2, :]
+    return (rows[..., ::2] + rows[..., 1::2]) / 4
+
+
+def _pooled(x: torch.Tensor, edge: int) -> torch.Tensor:
+    """Means of squares of `edge` places: rows first, then columns."""
+    if edge == 1:
+        return x
+    return x.unflatten(2, (-1, edge)).sum(3).unflatten(3, (-1, edge)).sum(4) / edge**2
+
+
+def _quartered(x: torch.Tensor) -> torch.Tensor:
+    """`(n, c, h, w)` as `(n, c, h / 2, 2, w / 2, 2)`."""
+    return x.unflatten(3, (-1, 2)).unflatten(2, (-1, 2))
 
 
 def _histogram(images: torch.Tensor, bins: int = 5) -> torch.Tensor:
