@@ -214,6 +214,8 @@ def audit(source: audited.Source, style: common.Style = "", avoid: common.Avoid 
     elif baseline and not report.summary["baseline"]:
         typer.secho(f"No picture of the baseline {baseline} is the counterpart of one: nothing was compared.", fg="yellow", err=True)
     typer.echo(target if quiet else f"To look at: {page}; beside it audit.csv, audit.parquet and audit.json")
+    if not report.summary["read"]:
+        raise UserError(f"None of the {len(report)} files could be read as a picture; {target / 'audit.csv'} says why of each.")
 
 
 app.add_typer(commands.probe, name="probe")

@@ -14,6 +14,7 @@ with expectations and the files of the three runs byte for byte.
 import io
 import json
 import os
+import signal
 import struct
 import subprocess
 import sys
@@ -35,6 +36,7 @@ from probes.errors import UserError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 Work = Annotated[Path, typer.Option(help="Folder of the set, the runs and their figures.")]
+Until = Annotated[int, typer.Option(help="End it when so many parts are written; 0: never. A later call goes on.")]
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = ("whole", "killed", "two")
 NAMES = ("a b {}.jpg", "quote\"d' {}.jpg", "new\nline {}.jpg", "<img src=x onerror=alert(1)> {}.jpg", "=1+1 {}.jpg",
@@ -131,14 +133,15 @@ def command(work: Path, out: str, processes: int = 1) -> list[str]:
             "--workers", "1", "--out", str(work / out)]  # fmt: skip
 
 
-def run(work: Path, out: str, processes: int = 1, until: int = 0) -> dict:
-    """Run to the end, or kill it outright when so many parts are written; seconds and the most memory of the process."""
+def run(work: Path, out: str, processes: int = 1, until: int = 0, how: int = signal.SIGKILL) -> dict:
+    """Run to the end, or `until` so many parts are written and end it; seconds and the most memory of the process."""
     start, most, parts = time.perf_counter(), 0, work / out / "parts"
     with subprocess.Popen(command(work, out, processes), env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL) as running:
         while running.poll() is None:
             most = max(most, resident_peak(running.pid) or 0)
             if until and len(list(parts.glob("part-*.parquet"))) >= until:
-                running.kill()
+                running.send_signal(how)
+                running.wait()
             time.sleep(0.2)
     if running.returncode and not until:
         raise UserError(f"the audit ended with {running.returncode}.")
@@ -150,27 +153,36 @@ def told(work: Path, name: str, found: object) -> None:
     typer.echo(json.dumps({name: found}, indent=1))
 
 
-@app.command()
-def whole(work: Work) -> None:
-    """One process, uninterrupted."""
-    told(work, "whole", run(work, "whole"))
+def earlier(work: Path, name: str) -> list:
+    """What the calls before this one said."""
+    return json.loads((work / f"{name}.json").read_text()) if (work / f"{name}.json").is_file() else []
 
 
 @app.command()
-def killed(work: Work) -> None:
+def whole(work: Work, until: Until = 0) -> None:
+    """One process, uninterrupted, or with --until in two calls of which the second has none."""
+    told(work, "whole", [*earlier(work, "whole"), run(work, "whole", until=until, how=signal.SIGINT)])
+
+
+@app.command()
+def killed(work: Work, pause: Annotated[bool, typer.Option(help="End after the kill; a later call goes on.")] = False) -> None:
     """One process, killed when half is read; then the same command again, which must leave what was written as it is."""
-    half = len(list((work / "set").iterdir())) // 256
-    first = run(work, "killed", until=half)
-    before = {path: path.stat().st_mtime_ns for path in (work / "killed" / "parts").glob("part-*.parquet")}
+    parts, half = work / "killed" / "parts", len(list((work / "set").iterdir())) // 256
+    if not (work / "kill.json").is_file():
+        first = run(work, "killed", until=half)
+        told(work, "kill", {"run": first, "written": {path.name: path.stat().st_mtime_ns for path in parts.glob("part-*.parquet")}})
+        if pause:
+            return
+    first, before = json.loads((work / "kill.json").read_text()).values()
     second = run(work, "killed")
-    kept = sum(path.stat().st_mtime_ns == when for path, when in before.items())
+    kept = sum((parts / name).stat().st_mtime_ns == when for name, when in before.items())
     told(work, "killed", {"until the kill": first, "after it": second, "parts that were left as they were": f"{kept} of {len(before)}"})
 
 
 @app.command()
-def two(work: Work) -> None:
-    """Two processes of `accelerate launch` on the CPU."""
-    told(work, "two", run(work, "two", processes=2))
+def two(work: Work, until: Until = 0) -> None:
+    """Two processes of `accelerate launch` on the CPU; --until as above."""
+    told(work, "two", [*earlier(work, "two"), run(work, "two", processes=2, until=until, how=signal.SIGTERM)])
 
 
 @app.command()

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from probes import devices, encoders
 from probes import judge as judges
-from probes.auditing import columns, flags, inputs, likeness, pairing
+from probes.auditing import columns, doubt, flags, inputs, likeness, pairing
 from probes.auditing.intention import Intention
 from probes.auditing.item import Item
 from probes.auditing.ledger import Ledger
@@ -104,9 +104,11 @@ def audit(
     else:
         pairing.pair_variants(rows)
     flags.flag(rows)
+    doubt.mark(rows)
     eyes = verdict.name if verdict else reader.name
     summary = summarise(rows, reader, verdict, ledger.trust(keys), reading.unasked(), steered=reader.lineage in steerers,
-                        damage=reading.artifacts is not None, baseline=len(before), left_out=inputs.left_out(images, found),
+                        alarms=reading.alarms() if reading.artifacts else None, baseline=len(before),
+                        left_out=inputs.left_out(images, found),
                         diversity=likeness.diversity(told_apart(rows), ledger.features(keys)),
                         reference=_beside(rows, keys, real, ledger, eyes) if beside else None)  # fmt: skip
     sources = {"images": images, "baseline": baseline, "reference": reference}

@@ -20,6 +20,13 @@ def typed(text: str | Path) -> Path:
     return path
 
 
+def named(text: str | Path) -> Path:
+    """`typed`, and a UserError for an empty text, which would mean the current folder: often a variable of a script that is not set."""
+    if not str(text).strip():
+        raise UserError("a path is empty; name the folder or the file, and write . for the current folder.")
+    return typed(text)
+
+
 def printable(text: str | Path) -> str:
     """Text that any terminal and any UTF-8 file can hold: bytes of a file name that are no UTF-8 become replacement characters."""
     return os.fsencode(str(text)).decode("utf-8", "replace") if isinstance(text, Path) else str(text).encode("utf-8", "replace").decode()

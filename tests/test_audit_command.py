@@ -118,9 +118,20 @@ def test_only_unreadable_files_say_only_that(folder):
     (folder / "bad").mkdir()
     (folder / "bad" / "a.png").write_bytes(b"")
     done = audit("bad", "--out", "out")
+    assert done.exit_code == 2
+    assert "None of the 1 files could be read as a picture; " in " ".join(done.stderr.split())
+    assert (folder / "out" / "audit.csv").is_file()
     assert "1 of 1 images was not read" in done.output
     assert "Artifacts" not in done.output
     assert "Reliability" not in done.output
+
+
+@pytest.mark.parametrize("arguments", [("",), (" ",), ("new", "--baseline", ""), ("new", "--reference", ""), ("new", "--out", "")])
+def test_an_empty_path_is_not_the_current_folder(folder, arguments):
+    done = audit(*arguments)
+    assert done.exit_code == 2
+    assert "a path is empty" in done.stderr
+    assert not (folder / "outputs").exists()
 
 
 def test_a_baseline_without_a_counterpart_is_said_also_in_few_words(folder):

@@ -16,7 +16,7 @@ from probes.auditing.intention import Intention
 from probes.auditing.item import COLUMNS, Item, told
 from probes.errors import UserError
 from probes.lineage import Lineage
-from probes.paths import printable, typed
+from probes.paths import named, printable, typed
 
 TABLES = (".csv", ".jsonl", ".parquet")
 # What may hold a picture that Pillow does not read: each has a row that says why.
@@ -34,7 +34,7 @@ def items(images: Tensor | str | Path | Sequence[str | Path | Tensor]) -> tuple[
         return [Item(f"image {number}", picture) for number, picture in enumerate(images)], []
     if not isinstance(images, str | Path):
         return [item for entry in images for item in _entry(Path(entry))], []
-    path = typed(images)
+    path = named(images)
     if path.name == "record.json" and path.is_file():
         return _pictures(path.parent), _steered(path)
     if path.is_dir():

@@ -31,7 +31,7 @@ from probes.style import StyleProbe
 
 MOST_AIMS = 4096  # intentions whose measures are kept: a million prompts would fill the memory
 HEADS = ("style", "period", "content", "scene", "origin", "artifacts", "domain")
-SCHEMA = 4  # of the rows: raise it when a reading changes its meaning
+SCHEMA = 5  # of the rows: raise it when a reading changes its meaning
 
 
 @dataclass(slots=True)
@@ -65,6 +65,12 @@ class Reading:
         heads = {"style": self.style.head, "period": self.period.head, "origin": self.origin.head}
         heads |= {"artifacts": self.artifacts.head} if self.artifacts else {}
         return {name: head.reliability for name, head in heads.items()} | self.scene.reliabilities
+
+    def alarms(self) -> dict[str, float]:
+        """By style, the share of real, undamaged paintings that the artifact head takes for damaged, says its card."""
+        stem = damage.head(self.encoder)
+        known = card.read(stem).get("metrics", {}).get("false alarms", {}) if stem else {}
+        return {style: said["alarmed"] for style, said in known.items()}
 
     def heads(self) -> dict[str, dict]:
         """The heads that ship for the encoder, by name: which kind each is, and its hash."""

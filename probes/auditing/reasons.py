@@ -55,7 +55,8 @@ def reason(row: dict, intention: Intention) -> str:
     meant = f", meant {'-'.join(map(str, dict.fromkeys(intention.period)))}" if intention.period else ""
     parts.append(f"reads {row['year']:.0f}{meant}")
     if row.get("artifact_kind"):
-        parts.append(f"artifacts {row['artifacts']:.2f} ({row['artifact_kind']}) {place(row['artifact_where'])}")
+        doubt = ", but too unlike the paintings that the probe is known on to count" if row.get("out_of_domain") else ""
+        parts.append(f"artifacts {row['artifacts']:.2f} ({row['artifact_kind']}) {place(row['artifact_where'])}{doubt}")
     return "; ".join(parts)
 
 

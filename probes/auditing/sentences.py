@@ -7,6 +7,7 @@ from probes.auditing.looks import LOOKS
 MANY = 6  # styles that a sentence lists
 UNASKED = ("style", "period", "artifacts")  # whose reliability is said whatever was asked
 SHARE = "the share of the guide's gain that the verdict sees too"
+NO_PAINTINGS = "no paintings like those that the probe is known on, or damaged beyond recognition"
 NO_HEAD = "Artifacts were not read and there are no maps: no head for damage ships for this encoder."
 
 
@@ -75,12 +76,21 @@ def _damage(found: dict) -> Iterator[str]:
     seen = found["artifacts"]
     if not found["artifacts_head"]:
         yield NO_HEAD
+    elif seen and seen["foreign"]:
+        share, alarms = seen["foreign"]["share"], seen["doubtful"]
+        yield (f"Damage is not counted: {share:.0%} of these pictures lie beyond 95 % of real paintings, so that they are {NO_PAINTINGS}. "
+               f"The artifact probe sets off at {alarms} of {found['read']}, as it does at undamaged photographs in colour.")  # fmt: skip
     elif seen and found["read"]:
         over = f", mean over {seen['prompts']} prompts" if seen["prompts"] > 1 else ""
         kinds = ", ".join(f"{count} {kind}" for kind, count in seen["kinds"].items())
         listed = f": {kinds}" if kinds else ""
         damaged = "is" if seen["damaged"] == 1 else "are"
-        yield f"Artifacts: {seen['damaged']} of {found['read']} images {damaged} damaged ({seen['rate']:.0%}{over}){listed}."
+        if seen["read"]:
+            beside = f"; of undamaged paintings of these styles {seen['expected']:.0%} look so too" if seen["expected"] is not None else ""
+            yield f"Artifacts: {seen['damaged']} of {seen['read']} images {damaged} damaged ({seen['rate']:.0%}{over}){listed}{beside}."
+        if seen["doubtful"]:
+            many = f"{seen['doubtful']} images set" if seen["doubtful"] > 1 else "1 image sets"
+            yield f"{many} off the artifact probe and {'are' if seen['doubtful'] > 1 else 'is'} not counted: {NO_PAINTINGS}."
 
 
 def _reference(found: dict | None) -> Iterator[str]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from probes.auditing import flags
+from probes.auditing import doubt, flags
 from probes.auditing.columns import SEPARATOR, rated
 from probes.auditing.looks import LOOKS
 from probes.auditing.rates import rate, ratio
@@ -19,30 +19,33 @@ MEANS = ("style_probability", "style_log_odds", "verdict_log_odds", "year_error"
 
 
 def summarise(rows: pd.DataFrame, encoder: Encoder, judge: Judge | None, reliability: dict[str, str], unasked: dict[str, str] | None = None,
-              *, steered: bool, diversity: dict[str, dict] | None = None, reference: dict | None = None, damage: bool = False,
-              baseline: int = 0, left_out: dict[str, int] | None = None) -> dict:  # fmt: skip
+              *, steered: bool, diversity: dict[str, dict] | None = None, reference: dict | None = None,
+              alarms: dict[str, float] | None = None, baseline: int = 0, left_out: dict[str, int] | None = None) -> dict:  # fmt: skip
     """Counts, rates and means as plain values, and `sentences` that say them. `rows` as of columns.py, notes still apart.
 
-    `reliability` of what was asked, `unasked` of what is read in any case. `steered`: the encoder is what steered the images. `damage`: a
-    head for artifacts was there to read them. `baseline`: how many pictures it has. `left_out`: files of the folder that have no row.
+    `reliability` of what was asked, `unasked` of what is read in any case. `steered`: the encoder is what steered the images. `alarms`:
+    of the head for artifacts, None without one, the share of real paintings by style that it takes for damaged. `baseline`: how many
+    pictures it has. `left_out`: files of the folder that have no row.
     """
     read = rows[rows["error"] == ""]
     targets = [target for target in read["style_target"].unique() if target]
-    varied = diversity or {}
+    varied, damage = diversity or {}, alarms is not None
+    foreign = doubt.foreign(read) if damage else None
+    shown = damage and not foreign  # whether groups have a rate of damage
     found = {
         "images": len(rows),
         "read": len(read),
         "encoder": {"source": encoder.source, "weights": encoder.fingerprint, "steered": steered},
         "judge": {"name": judge.name, "weights": judge.lineage.weights, "reliability": _trusted(judge)} if judge else None,
-        "styles": {target: _style(target, some := read[read["style_target"] == target], judge) | _of_group(some, damage)
+        "styles": {target: _style(target, some := read[read["style_target"] == target], judge) | _of_group(some, shown)
                    | {"diversity": varied.get("style_target", {}).get(target)} for target in targets},
-        "groups": {name: _groups(read, name, damage, varied.get(name, {})) for name in GROUPS},
+        "groups": {name: _groups(read, name, shown, varied.get(name, {})) for name in GROUPS},
         "groups_in_all": {name: int(read.loc[read[name] != "", name].nunique()) for name in GROUPS},
         "confusion": _confusion(read),
         "guide_and_verdict_kappa": _kappa(read),
         "mean_year_error": mean(read, "year_error"),
         "mean_content": mean(read, "content"),
-        "artifacts": _artifacts(read) if damage and read["artifacts"].notna().any() else None,
+        "artifacts": _artifacts(read, alarms, foreign) if damage and read["artifacts"].notna().any() else None,
         "artifacts_head": damage,
         "preference": _preference(read),
         "diversity": varied,
@@ -146,7 +149,7 @@ def _groups(rows: pd.DataFrame, column: str, damage: bool, diversity: dict[str, 
 
 def _of_group(rows: pd.DataFrame, damage: bool) -> dict:
     """The share of damaged pictures, as the mean over prompts; agreement of guide and verdict; transfer; signs of reward hacking."""
-    seen = rows[rows["artifacts"].notna()]
+    seen = rows[doubt.counts(rows)]
     damaged = (seen["artifact_kind"] != "").groupby(seen["prompt"], sort=False).mean().mean() if damage and len(seen) else None
     return {"damaged_rate": damaged, "kappa": _kappa(rows), "transfer": _transfer(rows), "flags": flags.counted(rows)}
 
@@ -166,17 +169,25 @@ def _confusion(rows: pd.DataFrame) -> dict[str, dict[str, int]]:
     return table
 
 
-def _artifacts(rows: pd.DataFrame) -> dict:
-    """The rate of damaged pictures within prompts: the mean over prompts of the share in each, so that no subject counts for more."""
-    rows = rows[rows["artifacts"].notna()]
+def _artifacts(rows: pd.DataFrame, alarms: dict[str, float], foreign: dict | None) -> dict:
+    """The rate of damaged pictures within prompts: the mean over prompts of the share in each, so that no subject counts for more.
+
+    Of the pictures that the probe is known on alone, `read`; `doubtful` alarms are of others, all of them in a `foreign` set. `expected`:
+    how many real paintings of these styles set off the alarm too.
+    """
+    known = doubt.counts(rows) & (foreign is None)
+    found = {"read": int(known.sum()), "doubtful": int(((rows["artifact_kind"] != "") & ~known).sum()), "foreign": foreign}
+    rows = rows[known]
+    if not len(rows):
+        return found | {"rate": None, "interval": [None, None], "prompts": 0, "damaged": 0, "kinds": {}, "expected": None}
     damaged = rows["artifact_kind"] != ""
     by_prompt = damaged.groupby(rows["prompt"], sort=False).mean()
     rates, one_each = by_prompt.to_numpy(float), np.arange(len(by_prompt))
     several = len(by_prompt) > 1
-    found = rate(damaged, np.arange(len(rows))) if not several else ratio(rates, np.ones(len(rates)), one_each)
+    share = rate(damaged, np.arange(len(rows))) if not several else ratio(rates, np.ones(len(rates)), one_each)
     kinds = rows.loc[damaged, "artifact_kind"].value_counts()
-    return {"rate": found[0], "interval": list(found[1:3]), "prompts": len(by_prompt), "damaged": int(damaged.sum()),
-            "kinds": {str(kind): int(count) for kind, count in kinds.items()}}  # fmt: skip
+    found |= {"rate": share[0], "interval": list(share[1:3]), "prompts": len(by_prompt), "damaged": int(damaged.sum())}
+    return found | {"kinds": {str(kind): int(count) for kind, count in kinds.items()}, "expected": doubt.expected(rows, alarms)}
 
 
 def _preference(rows: pd.DataFrame) -> dict | None:

@@ -4,6 +4,7 @@
   const page = (id) => document.getElementById(id);
   const word = (name, row) => (data.words[name] ? data.words[name][row] : "");
   const OUTCOMES = { kept: "kept", lost: "lost", read: "not judged", error: "not read" };
+  const idle = window.requestIdleCallback || ((work) => setTimeout(work, 50));
   const STEP = 60, PRINTED = 400, CHOICES = ["style_target", "variant", "strategy", "generator", "group"], ENDS = 6;
   const ON_CARD = ["style_probability", "verdict_style_probability", "year", "artifacts", "content"];
   const all = data.names.map((_, row) => row);
@@ -65,6 +66,13 @@
     page("cards").append(some);
   }
 
+  // What a print would show is there before anybody prints: a picture that is made at that moment would come out empty.
+  function prepare() {
+    if (drawn >= Math.min(order.length, PRINTED)) return;
+    draw(STEP);
+    idle(prepare);
+  }
+
   function show() {
     const find = page("find").value.trim().toLowerCase(), outcome = page("outcome").value, sort = page("sort").value;
     const chosen = CHOICES.map((name) => [name, page(name).value]).filter(([, wanted]) => wanted);
@@ -84,6 +92,7 @@
     page("cards").replaceChildren();
     drawn = 0;
     draw(STEP);
+    idle(prepare);
   }
 
   function detail(place) {
@@ -158,7 +167,10 @@
     if (event.key === "/") { event.preventDefault(); page("find").focus(); }
     if (event.key === "m" && page("maps")) page("maps").click();
   });
-  addEventListener("beforeprint", () => draw(PRINTED - drawn));
+  addEventListener("beforeprint", () => {
+    draw(PRINTED - drawn);
+    for (const image of document.images) image.decoding = "sync";
+  });
   new IntersectionObserver((seen) => { if (seen[0].isIntersecting) draw(STEP); }, { rootMargin: "1200px" }).observe(page("end"));
   // The ends of the verdict's order, of the guide's where there is no verdict.
   const by = ["verdict_log_odds", "style_log_odds"].map((key) => data.columns.findIndex((column) => column.key === key)).find((k) => k >= 0);
