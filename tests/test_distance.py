@@ -1,10 +1,12 @@
 """Distances against closed forms; LPIPS only with its real trunk."""
 
 import hashlib
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from guide.transfer import content
 from probes import distance
 from probes.errors import UserError
 
@@ -113,6 +115,10 @@ def test_the_trunk_is_read_from_a_file_as_the_hub_has_it_and_makes_lpips(tmp_pat
     b = a.flip(-1).requires_grad_()
     measure = distance.lpips()
     found = measure(a, b)
+    kept = content.distances(SimpleNamespace(device=torch.device("cpu")), a[:1], ("lpips",))["lpips"]  # as `--keep "lpips<=0.3"` asks
+    assert float(kept(a[:1])) == 0
+    assert float(kept(b[:1].detach())) == pytest.approx(float(found.detach()[0]), rel=1e-4)
+    assert float(kept(b[:1].detach(), 3)) > 0
     distance.lpips.cache_clear()
     assert recwarn.list == []
     heads, expected = LPIPS(net="alex", pnet_rand=True, verbose=False), torch.zeros(2)

@@ -1,6 +1,8 @@
 """`guide invert`: pictures climbed from noise, and the smallest change that flips a reading, recomputed from its files."""
 import json
+import math
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -13,6 +15,7 @@ from guide.invert.flip import flip, margins
 from guide.seeds import generators
 from guide.transfer import canvas
 from probes import image
+from probes.audit import audit
 from probes.errors import UserError
 from probes.heads.linear import Linear
 from probes.style import StyleProbe
@@ -69,6 +72,22 @@ def test_a_flip_can_be_read_and_measured_again_from_its_files(embedded_encoder, 
         assert head.labels[int(head.logits(embedded_encoder.describe(before)).argmax())] == row["was"] != "ukiyo-e"
         assert head.labels[int(head.logits(embedded_encoder.describe(after)).argmax())] == row["became"] == "ukiyo-e"
     assert row["grey_levels"] < 4
+
+
+def test_the_norms_are_those_of_the_files_in_whole_numbers_and_an_audit_of_them_reads_the_flip(photo, tmp_path):
+    image.to_pil(photo).save(tmp_path / "coffee.png")
+    done = run(tmp_path / "coffee.png", "--steps", "40", "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    row = json.loads((tmp_path / "out" / "report.json").read_text())["rows"][0]
+    files = [tmp_path / "out" / row[which] for which in ("before", "after")]
+    before, after = (np.asarray(Image.open(file)).astype(np.int64) for file in files)
+    apart = after - before
+    assert row["l2_norm"] == pytest.approx(math.sqrt((apart * apart).sum()) / 255, rel=1e-6)
+    assert row["grey_levels"] == pytest.approx(math.sqrt((apart * apart).mean()), rel=1e-6)
+    assert row["largest_grey_levels"] == abs(apart).max() >= 1
+    read = audit(files).rows["style_top"].tolist()
+    assert read == [row["was"], row["became"]]
+    assert read[0] != read[1]
 
 
 @pytest.mark.parametrize("arguments", [

@@ -1,12 +1,16 @@
 """The parts of a transfer: canvas, colours, brushwork, distances, and the loop that descends them."""
+from pathlib import Path
+
 import pytest
 import torch
 from PIL import Image
 
+from guide.brief import Brief
 from guide.loops.pixels import Aim, Pace, paint, sizes, zoomed
-from guide.transfer import brushwork, colour, content, statistics
+from guide.transfer import brushwork, colour, content, film, pixels, statistics
 from guide.transfer.canvas import Canvas, noise
 from guide.transfer.pixels import composed, held
+from guide.transfer.request import Request
 from guide.transfer.target import of_references, of_styles
 from probes import image
 from probes.constraints import Constraint
@@ -81,6 +85,39 @@ def test_tiles_sum_up_to_the_whole_forward_and_backward(embedded_encoder, monkey
         results.append((total.detach(), *torch.autograd.grad(total, seen)))
     torch.testing.assert_close(results[0][0], results[1][0], rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(results[0][1], results[1][1], rtol=2e-3, atol=1e-5)
+
+
+def test_a_palette_that_drives_values_to_black_or_white_comes_last(embedded_encoder, photo, monkeypatch):
+    """Whatever the probe reads in them: the weight of what is lost is raised until it alone decides."""
+    monkeypatch.setattr(pixels, "CLIPPED", 1e6)
+    own = colour.palette(photo)
+    garish = colour.Palette(own.mean + .3, 16 * own.covariance)
+    request = Request(Brief(styles=(("cubism", 1.),)), Path("unused"), ("",), keep=())
+    engine = pixels.Pixels(request, embedded_encoder, (), photo)
+    calm, loud = (brushwork.Painting({}, {}, palette) for palette in (own, garish))
+    assert engine._by_reading(photo)("cubism", [loud, calm]) == [calm, loud]
+    assert pixels.clipped(pixels.started(photo, garish, 1., None, {})) > pixels.clipped(photo) + .1
+
+
+def test_an_mp4_hands_every_frame_to_ffmpeg_in_even_sides_and_says_what_ffmpeg_says(tmp_path, monkeypatch):
+    """A stand-in for ffmpeg that keeps what it is given: raw frames on its input, the file's name last."""
+    tool = tmp_path / "ffmpeg"
+    tool.write_text('#!/bin/sh\necho "$@" > "${0%/*}/asked"\nfor last; do :; done\n/bin/cat > "$last"\n')
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    film.check("mp4")
+    frames = film.Frames("mp4", 80)
+    photo = torch.rand(1, 3, 41, 63)
+    for step in range(80):
+        frames.see(step, lambda: photo)
+    written = frames.write(tmp_path / "picture.png", photo, photo)
+    assert written == tmp_path / "picture.mp4"
+    assert written.stat().st_size == (1 + 40 + film.HOLD) * 62 * 40 * 3
+    assert "-s 62x40" in (tmp_path / "asked").read_text()
+    tool.write_text("#!/bin/sh\necho 'no encoder' >&2\nexit 1\n")
+    with pytest.raises(UserError, match="no encoder; take --film gif"):
+        frames.write(tmp_path / "other.png", photo, photo)
+    assert not (tmp_path / "other.mp4").exists()
 
 
 def test_a_mask_weighs_the_places_of_brushwork(embedded_encoder, photo, other):

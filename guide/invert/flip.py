@@ -43,6 +43,11 @@ class Flip:
     def levels(self) -> float:
         return 255 * self.norm / math.sqrt(self.before.numel())
 
+    @property
+    def largest(self) -> int:
+        """The largest change of one value, in grey levels of 256: the L-infinity norm."""
+        return round(255 * float((self.after.double() - self.before.double()).abs().max()))
+
 
 def margins(logits: Tensor, own: int, wanted: int | None) -> Tensor:
     """How clearly `(n,)` the reading is flipped: away from `own`, or to `wanted`. Above 0 it is."""

@@ -160,8 +160,9 @@ def _flipped(request: Request, context: Context, on_progress: Progress, notice: 
             png.save(one[0], file, {"tool": "guide", "kind": "invert", "variant": which, "input": Path(path).name, "probe": probe,
                                     "seed": 0, "prompt": f"{found.was} -> {found.became}", "l2_norm": found.norm})
         rows.append({"input": name, "probe": probe, "was": found.was, "became": found.became, "flipped": found.found,
-                     "l2_norm": found.norm, "grey_levels": found.levels, "width": found.before.shape[3], "height": found.before.shape[2],
-                     "random_changes_that_flip": found.random, "before": files[0].name, "after": files[1].name})
+                     "l2_norm": found.norm, "grey_levels": found.levels, "largest_grey_levels": found.largest,
+                     "width": found.before.shape[3], "height": found.before.shape[2], "random_changes_that_flip": found.random,
+                     "before": files[0].name, "after": files[1].name})
         blocks.append(_row(name, found))
     frame = pd.DataFrame(rows)
     Report(frame, {}).to_csv(request.out / "report.csv")
@@ -186,7 +187,7 @@ def _sentence(row: dict) -> str:
     if row["was"] == row["became"]:
         return f"{row['input']} reads as {row['was']} already."
     return (f"{row['input']} ({size}): {row['was']} -> {row['became']} by a change of L2 norm {row['l2_norm']:.3f}, "
-            f"{row['grey_levels']:.2f} grey levels of 256 on average; of random changes as large "
+            f"{row['grey_levels']:.2f} grey levels of 256 on average and {row['largest_grey_levels']} at most; of random changes as large "
             f"{row['random_changes_that_flip']:.0%} do so.")
 
 

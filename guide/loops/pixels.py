@@ -29,7 +29,8 @@ class Aim:
 
     `compose(images, short)`: what is seen and saved of the canvas's pictures, a mask or the photograph's colours laid over them.
     `weight`: of the objective's loss beside the brushwork's; `colours`: of the distance to the target's palette, without which descent
-    drifts from the colours that it started with; `variation`: of the mean difference of neighbouring pixels.
+    drifts from the colours that it started with; `variation`: of the mean difference of neighbouring pixels, against grain, by which
+    statistics of strokes can be met without any.
     """
 
     encoder: Encoder
@@ -39,7 +40,7 @@ class Aim:
     weight: float = .04
     colours: float = 1.
     constraints: Mapping[str, Constraint] = field(default_factory=dict)
-    variation: float = .1
+    variation: float = 2.
     compose: Callable[[Tensor], Tensor] = lambda images: images
     mask: Tensor | None = None
 

@@ -22,6 +22,7 @@ from probes.style import StyleProbe
 STEPS = 120
 ROOM = .8  # of a constraint that the colours alone may use up
 COLOURS = 1.  # what a unit of the palette's distance counts beside one of brushwork
+CLIPPED = 10.  # log-odds that count against a palette which would drive all values of the photograph to black or white
 SHARES = (1., .9, .8, .7, .6, .5, .4, .3, .2, .1)
 
 
@@ -76,7 +77,11 @@ class Pixels:
         return painted.cpu(), trace, {"target": list(target.said) if target else [], "drawn_back": 1 - share}
 
     def _by_reading(self, photo: Tensor) -> Order:
-        """The paintings in order of how clearly the photograph reads as the style in their colours, as far as the constraints let it."""
+        """The paintings in order of how clearly the photograph reads as the style in their colours, as far as the constraints let it.
+
+        Readings of six palettes are often within a tenth of each other, and then the garish one would win by chance: what it drives to
+        black or white counts against it.
+        """
         small = content.fitted(photo)
         constraints = content.constraints(self.encoder, small, self.request.keep)
 
@@ -84,7 +89,8 @@ class Pixels:
             measure = StyleProbe(self.encoder).aim(Brief(styles=((style, 1.),)))
             coloured = [started(small, one.palette, self.strength, None, constraints) for one in paintings]
             with torch.no_grad():
-                scores = measure(torch.cat(coloured)).tolist()
+                scores = [float(score) - CLIPPED * max(clipped(one) - clipped(small), 0.)
+                          for score, one in zip(measure(torch.cat(coloured)), coloured, strict=True)]
             return [paintings[k] for k in sorted(range(len(paintings)), key=lambda k: -scores[k])]
         return order
 
@@ -99,6 +105,11 @@ class Pixels:
         if styled := of_styles(self.encoder, request.brief.styles, pixels, seed, order):
             found.append(styled)
         return mixed(found, [1.] * len(found)) if found else None
+
+
+def clipped(picture: Tensor) -> float:
+    """The share of values that are black or white, 0 to 1."""
+    return float(((picture <= 0) | (picture >= 1)).float().mean())
 
 
 @torch.no_grad()
