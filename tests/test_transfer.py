@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from guide.brief import Brief
-from guide.loops.pixels import Aim, Pace, paint, sizes, zoomed
+from guide.loops.pixels import STILL, Aim, Pace, paint, sizes, variation, zoomed
 from guide.transfer import brushwork, colour, content, film, pixels, statistics
 from guide.transfer.canvas import Canvas, noise
 from guide.transfer.pixels import composed, held
@@ -97,6 +97,18 @@ def test_a_palette_that_drives_values_to_black_or_white_comes_last(embedded_enco
     calm, loud = (brushwork.Painting({}, {}, palette) for palette in (own, garish))
     assert engine._by_reading(photo)("cubism", [loud, calm]) == [calm, loud]
     assert pixels.clipped(pixels.started(photo, garish, 1., None, {})) > pixels.clipped(photo) + .1
+
+
+def test_variation_is_alike_in_every_direction_and_counts_an_edge_of_all_colours_once():
+    """Steps of a ramp of slope 1 down, across and between, as long as they are in closed form; a flat picture has next to none."""
+    along = torch.linspace(0, .5, 33)
+    down, across = along.view(1, 1, -1, 1).expand(1, 3, 33, 33), along.view(1, 1, 1, -1).expand(1, 3, 33, 33)
+    step = .5 / 32
+    for picture, length in ((down, step), (across, step), ((down + across) / 2, step / 2 ** .5), (torch.full_like(down, .3), 0.)):
+        assert float(variation(picture)) == pytest.approx((length ** 2 + STILL ** 2) ** .5, rel=1e-4)
+    grey = down.clone()
+    grey[:, 1:] = .5
+    assert float(variation(grey)) == pytest.approx((step ** 2 / 3 + STILL ** 2) ** .5, rel=1e-4)
 
 
 def test_an_mp4_hands_every_frame_to_ffmpeg_in_even_sides_and_says_what_ffmpeg_says(tmp_path, monkeypatch):

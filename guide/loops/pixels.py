@@ -19,6 +19,7 @@ from probes.views import _windows
 
 SMALLEST = 64  # pixels on the shorter side of the coarsest look at brushwork
 LOOKS = 3  # sizes at which brushwork is compared: the picture's own, a half, a quarter
+STILL = .004  # a difference of neighbours, a grey level of 256, below which the slope of their variation goes to 0
 ZOOM = .8  # a look shows from this share of the picture to all of it, so that no grid of the encoder's strides can settle
 SHARES = (.45, .35, .2)  # of the steps, for the last three sizes from coarse to fine
 
@@ -40,7 +41,7 @@ class Aim:
     weight: float = .04
     colours: float = 1.
     constraints: Mapping[str, Constraint] = field(default_factory=dict)
-    variation: float = 2.
+    variation: float = 3.
     compose: Callable[[Tensor], Tensor] = lambda images: images
     mask: Tensor | None = None
 
@@ -164,8 +165,10 @@ def zoomed(images: Tensor, size: tuple[int, int], share: float, down: float, rig
 
 
 def variation(images: Tensor) -> Tensor:
-    """Mean absolute difference of neighbours, down and across."""
-    return (images[..., 1:, :] - images[..., :-1, :]).abs().mean() + (images[..., 1:] - images[..., :-1]).abs().mean()
+    """Mean length of the differences of neighbours, down, across and in all colours together: total variation that is alike in every
+    direction, or strokes become blocks."""
+    down, across = images[..., 1:, :-1] - images[..., :-1, :-1], images[..., :-1, 1:] - images[..., :-1, :-1]
+    return ((down.square() + across.square()).mean(1) + STILL ** 2).sqrt().mean()
 
 
 def _shared(steps: int, count: int) -> list[int]:
