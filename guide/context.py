@@ -1,8 +1,8 @@
-"""What runs that repaint and invert begin with alike: a folder that goes on, device, encoder, verdict, and the record that names them."""
+"""What runs that generate, repaint and invert begin with alike: a folder that goes on, device, encoder, verdict, and their record."""
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from guide import record
 from probes import devices, encoders, judge
@@ -13,6 +13,7 @@ from probes.judge import Judge
 Progress = Callable[[str, int, int], None]
 Notice = Callable[[str], None]
 FREE = record.FREE | {"inputs", "film"}
+LATER = ("goals", "watch")  # records of before these were asked for have none
 
 
 class Asked(Protocol):
@@ -54,12 +55,14 @@ class Context:
         self.write()
 
 
-def begin(request: Asked, kind: str, check: Callable[[], None], made: Callable[[int], bool], on_progress: Progress) -> Context:
+def begin(request: Asked, kind: str, check: Callable[[], None], made: Callable[[int], bool], on_progress: Progress,
+          **resolved: Any) -> Context:
     """Everything that can refuse cheaply refuses first: the folder's own record, the folder itself, `check`; then weights are read.
 
-    `made`: whether the folder holds pictures of a seed.
+    `made`: whether the folder holds pictures of a seed. `resolved`: what the record keeps of the request besides, or in place of its own.
     """
-    resolved = record.plain(vars(request))
+    resolved = record.plain({**vars(request), **resolved})
+    resolved = {name: value for name, value in resolved.items() if value or name not in LATER}
     before = record.earlier(request.out, resolved, kind, FREE)
     if before is not None and (lost := sorted(set(before.request.get("inputs") or ()) - set(resolved.get("inputs") or ()))):
         raise UserError(

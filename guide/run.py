@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from guide import pipelines, png, record, samplers, strategies, tuning, watching
 from guide.brief import Brief, learned, per_prompt
+from guide.context import begin
 from guide.goals import Goals
 from guide.loops.sample import Loop, Sampler
 from guide.objectives import aimed
 from guide.outcome import Result, outcome, picture
 from guide.strategies import Strategy, Unguided
 from guide.watch import Watch
-from probes import devices, encoders, judge
 from probes.config import lookup
 from probes.encoders import Encoder
 from probes.errors import UserError
@@ -136,25 +136,24 @@ def generate(request: Request, on_progress: Progress = lambda what, done, total:
     Writes a PNG for each picture as it finishes, trace.jsonl, record.json, report.csv, report.json and sheet.png.
     """
     settings, strategy = request.settings(), request.preset()
-    resolved = record.plain({**vars(request), "settings": settings, "preset": strategy, "goals": request.goals.described()})
-    resolved = {name: value for name, value in resolved.items() if value or name not in ("goals", "watch")}
-    before = record.earlier(request.out, resolved, "generate")
-    asked, variants = request.seeds, ("unguided",) if isinstance(strategy, Unguided) else ("unguided", "guided")
-    seeds = record.together(before, asked, lambda seed: all(picture(request.out, seed, variant).is_file() for variant in variants))
-    request, resolved = replace(request, seeds=seeds), resolved | {"seeds": record.plain(seeds)}
-    now = record.Record(resolved, command=request.command or record.typed(), seeds=request.seeds)
-    record.writable(request.out)
-    on_progress("loading", 0, 0)
-    device, encoder, pipeline, verdict = opened(request)
+    variants = ("unguided",) if isinstance(strategy, Unguided) else ("unguided", "guided")
+
+    def there(seed: int) -> bool:
+        return all(picture(request.out, seed, variant).is_file() for variant in variants)
+
+    context = begin(request, "generate", lambda: None, there, on_progress,
+                    settings=settings, preset=strategy, goals=request.goals.described())
+    request, now, before = replace(request, seeds=context.seeds), context.record, context.before
+    device, encoder, pipeline = context.device, context.encoder, opened(request, context.device)
+    for line in now.notes:
+        notice(line)
     for brief, _ in per_prompt(request.brief, request.seeds)[:1]:  # what cannot be asked for is found out before a picture is made
         aimed(brief, encoder, replace(request.goals, content="global"))
     watch = watching.watches(request.watch, request.on_drift, request.brief, encoder, request.goals, device)
     needed, own = lookup(strategies.presets(), request.strategy, "strategy").sampler, pipeline.scheduler
     more = samplers.fitted(pipeline, needed)
-    weights = {"pipeline": fingerprint(pipeline), "encoder": encoder.fingerprint, "verdict": verdict.lineage.weights}
-    record.unchanged(request.out, before, weights)
-    now.device, now.weights = device, weights
-    now.lineages = {"encoder": encoder.lineage, "verdict": verdict.lineage} | watching.consulted(request, device)
+    context.weigh(pipeline=fingerprint(pipeline))
+    now.lineages |= watching.consulted(request, device)
     now.costs, now.tuning = (dict(before.costs), before.tuning) if before else ({}, {})
     if request.strength == "auto":
         found = tuning.restored(now.tuning) if now.tuning else tuning.of_request(
@@ -163,13 +162,13 @@ def generate(request: Request, on_progress: Progress = lambda what, done, total:
         now.notes.append(str(found))
         notice(str(found))
     variants = dict(zip(variants, (Unguided(), strategy), strict=False))
-    lines = remarks(request, pipeline, encoder) + record.added(asked, request.seeds)
+    lines = remarks(request, pipeline, encoder)
     if more or pipeline.scheduler is not own:
         lines.append(f"{request.strategy} needs a {needed} sampler: all pictures are made by {samplers.described(pipeline, needed)}.")
     for line in lines:
         now.notes.append(line)
         notice(line)
-    now.write(request.out / "record.json")
+    context.write()
     jobs = list(_missing(request, variants))
     total, done = len(jobs) * settings.steps, 0
 
@@ -194,12 +193,10 @@ def generate(request: Request, on_progress: Progress = lambda what, done, total:
         with (request.out / "trace.jsonl").open("a", encoding="utf-8") as lines:
             lines.writelines(json.dumps(record.plain({"variant": variant, "seeds": seeds, **step})) + "\n" for step in trace)
         now.costs = dict(Counter(now.costs) + Counter({f"{variant} {name}": value for name, value in costs.items()}))
-        now.write(request.out / "record.json")
+        context.write()
     on_progress("reading the pictures", total, total)
     result = outcome(request, tuple(variants), device, [lineage for role, lineage in now.lineages.items() if role != "verdict"])
-    now.rows = result.report.rows.to_dict("records")
-    now.finish()
-    now.write(request.out / "record.json")
+    context.finish(result.report.rows.to_dict("records"))
     return result
 
 
@@ -211,16 +208,12 @@ def _aimed(request: Request, brief: Brief, seeds: Sequence[int], encoder: Encode
     return aimed(brief, encoder, request.goals, source)
 
 
-def opened(request: Request):
-    """Device, encoder, pipeline and the judge, which refuses here if its family would steer."""
-    device, dtype = devices.select(request.device), None if request.dtype == "auto" else request.dtype
-    encoder = encoders.load(request.encoder, device)
-    verdict = judge.load(request.judge, device)
-    verdict.check([encoder.lineage])
-    pipeline = pipelines.load(request.model, device, dtype)
+def opened(request: Request, device: str):
+    """The pipeline, with its tiny decoder where guidance looks through one."""
+    pipeline = pipelines.load(request.model, device, None if request.dtype == "auto" else request.dtype)
     if tiny := request.settings().tiny:
         _tiny(tiny, str(pipeline.device), pipeline.dtype)
-    return device, encoder, pipeline, verdict
+    return pipeline
 
 
 @lru_cache(maxsize=1)
