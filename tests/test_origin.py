@@ -99,3 +99,15 @@ def test_pictures_are_made_alike_in_size_and_codec():
     assert (once != other).any()
     assert once.std() < noise.std() / 1.5
     assert alike(Image.new("L", (40, 50), 128), 96, np.random.default_rng(0)).mean() == pytest.approx(128, abs=1)
+
+
+def test_a_head_for_the_benchmark_weighs_piles_alike_and_tells_its_area_apart():
+    """A pile of ten times the pictures pulls no harder, and an area below one half is told as such."""
+    benchmark = pytest.importorskip("benchmarks.origin", reason="benchmarks/ stands beside an installed checkout only")
+    rng = np.random.default_rng(0)
+    few, many, model = (rng.normal(mean, 1., (n, 4)) for mean, n in ((0., 40), (3., 400), (1.5, 80)))
+    head = benchmark.fitted([few, many], [model])
+    lone = benchmark.fitted([few, np.repeat(many, 3, 0)], [model])
+    assert np.allclose(head.decision_function(model).mean(), lone.decision_function(model).mean(), atol=.02)
+    assert benchmark.area(np.arange(10.) + 20, np.arange(10.)) == "1.00 [1.00, 1.00]"
+    assert benchmark.area(np.arange(10.), np.arange(10.) + 20) == "0.00 [0.00, 0.00]"
