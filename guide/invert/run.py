@@ -26,7 +26,7 @@ from probes.errors import UserError
 from probes.heads import card
 
 SIDE, STEPS, SMALLEST = 192, 160, 32
-VARIATION = 2.  # beside a log-odd: dots that please the head one by one cost more than shapes
+VARIATION = 3.  # beside a log-odd: dots that please the head one by one cost more than shapes
 PACE = partial(Pace, rate=.1, coarsest=24)  # from 24 pixels on: light and colour before edges
 
 
