@@ -94,7 +94,7 @@ Readings are calibrated for whole paintings, not for details.
     origin = (
         "`origin.safetensors` tells the pipeline's own pictures from paintings."
         if read(work / "heads" / "origin.json")
-        else 'Origin has no head here: it is read by words, "not validated", since what was fitted told collections apart and not makers ("What was tried", benchmarks/README.md).'
+        else 'Origin has no head here: it is read by words, "not validated", since what was fitted told collections apart, or knew this pipeline alone, and not makers ("What was tried", benchmarks/README.md).'
     )
     heads = f"""# Heads of the small CLIP
 

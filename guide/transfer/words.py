@@ -19,6 +19,9 @@ VIEWS = Views(count=2, smallest=.5, noise=.03)
 PATCHES = Views(count=12, smallest=.25, noise=0., whole=False)
 REACHED = .7  # a patch whose change points so far toward the words is left alone (arXiv:2112.00374, threshold rejection)
 ENOUGH = 6.  # log-odds: a style that reads so clearly needs no more of what may only please the head
+# Of the period beside the style. Brushwork, which has no part in pictures made from noise, stands beside both here; at the 8 of those a
+# period outweighs it, and takes the style with it: "Years within a style" in benchmarks/README.md.
+PERIOD = .5
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -54,7 +57,7 @@ def objective(brief: Brief, encoder: Encoder, photo: Tensor, learned: bool) -> O
     wholes, patches = [], []
     style, period = StyleProbe(encoder).aim(brief), PeriodProbe(encoder).aim(brief)
     wholes += [Term(style, 1., ENOUGH)] if style else []
-    wholes += [Term(period, .5)] if period else []
+    wholes += [Term(period, PERIOD)] if period else []
     words = brief.prompt or (f"a {adjective(brief)} painting" if brief.styles and not learned else "")
     if words and encoder.has_text:
         aimed = ContentProbe(encoder, "directional", photo, SOURCE).aim(Brief(prompt=words))
