@@ -23,6 +23,7 @@ from rich.progress import track
 
 from probes.atomic import write_text
 from probes.errors import UserError
+from probes.image import stored as stored_pixels
 from recipes import metadata, provenance
 
 SIDE = 144  # the stored side in pixels; recipes crop 128 or 96 from it
@@ -76,6 +77,8 @@ def _build(folder: Path, table: pd.DataFrame, store: Path, account: Path, side: 
         try:
             with Image.open(io.BytesIO(item[1])) as image:
                 return item[0], _square(image, side)
+        except UserError as error:
+            return item[0], str(error).removesuffix(".")
         except UnidentifiedImageError:
             return item[0], "no image of a kind that Pillow reads"
         except Exception as error:  # a broken file breaks in as many ways as there are formats
@@ -165,12 +168,22 @@ def _member(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 def _square(image: Image.Image, side: int) -> np.ndarray:
     """The middle square at `side` pixels, upright."""
     image.draft("RGB", (2 * side, 2 * side))  # a large JPEG is decoded at a fraction of its size
-    image = ImageOps.exif_transpose(image).convert("RGB")
+    upright = ImageOps.exif_transpose(image)
+    upright.format = image.format  # a turned copy does not know it
+    image = _plain(upright)
     if image.size != (side, side):
         edge = min(image.size)
         left, top = (image.width - edge) // 2, (image.height - edge) // 2
         image = image.resize((side, side), Image.Resampling.LANCZOS, (left, top, left + edge, top + edge))
     return np.asarray(image)
+
+
+def _plain(image: Image.Image) -> Image.Image:
+    """The image in RGB, by the rules of `probes.image`: 16-bit greys keep their range, transparency lies over white."""
+    if image.mode in ("RGB", "L", "CMYK", "YCbCr") and not image.has_transparency_data:
+        return image.convert("RGB")
+    pixels = stored_pixels(image)[0].permute(1, 2, 0).numpy()
+    return Image.fromarray(pixels if pixels.dtype == np.uint8 else (pixels * 255).round().astype(np.uint8))
 
 
 def near(images: np.ndarray, device: torch.device) -> np.ndarray | torch.Tensor:

@@ -30,6 +30,7 @@ from probes.atomic import replacing, write_text
 from probes.errors import UserError
 
 SAVE_EVERY = 120.0  # seconds between checkpoints
+ROOM = 64e6  # bytes; with fewer free, a file that could not be written had no room
 COMMON = 2**31  # stands for "all processes" where a stream is seeded by a process
 
 
@@ -207,8 +208,8 @@ def write(value, path: Path):
     try:
         torch.save(value, path)
     except RuntimeError as error:
-        free = shutil.disk_usage(path.parent).free
-        raise OSError(None, f"{' '.join(str(error).split())[:80]}, with {free / 1e6:,.0f} MB free") from error
+        full = shutil.disk_usage(path.parent).free < ROOM
+        raise OSError(None, "no room is left on the disk" if full else " ".join(str(error).split())[:120]) from error
 
 
 def _read(path: Path, device: torch.device) -> dict:

@@ -127,6 +127,29 @@ def test_broken_and_missing_files_are_named_counted_and_left_out(tmp_path, capsy
         data.paintings(tmp_path, tmp_path / "cache")
 
 
+@pytest.mark.parametrize(("name", "change"), [
+    ("16-bit.png", lambda grey: Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)),
+    ("16-bit.tif", lambda grey: Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)),
+    ("grey.png", lambda grey: grey), ("alpha.png", lambda grey: grey.convert("LA")), ("colours.png", lambda grey: grey.convert("P")),
+    ("ink.tif", lambda grey: grey.convert("RGB").convert("CMYK"))])
+def test_images_of_every_mode_are_stored_as_they_look(tmp_path, name, change):
+    grey = Image.fromarray(RNG.integers(0, 256, (6, 6), dtype=np.uint8)).resize((144, 144), Image.Resampling.NEAREST)
+    (tmp_path / "baroque").mkdir()
+    change(grey).save(tmp_path / "baroque" / name)
+    stored, _ = data.paintings(tmp_path, tmp_path / "cache")
+    assert np.abs(stored[0].astype(int) - np.asarray(grey)[..., None]).max() <= 1
+
+
+def test_what_is_transparent_is_white_and_floats_are_left_out(tmp_path, capsys):
+    (tmp_path / "baroque").mkdir()
+    Image.new("RGBA", (20, 20), (0, 0, 0, 0)).save(tmp_path / "baroque" / "clear.png")
+    Image.fromarray(np.full((20, 20), .5, np.float32)).save(tmp_path / "baroque" / "float.tif")
+    stored, rows = data.paintings(tmp_path, tmp_path / "cache")
+    assert rows["file_name"].tolist() == ["baroque/clear.png"]
+    assert (stored == 255).all()
+    assert "baroque/float.tif: its pixels are floating-point numbers" in capsys.readouterr().out
+
+
 def test_only_broken_files_end_it(tmp_path):
     table(tmp_path, file_name=["a.jpg", "b.jpg"], style=["baroque"] * 2)
     with pytest.raises(UserError, match=r"None of the 2 images .* the first, a\.jpg: not in the folder"):
