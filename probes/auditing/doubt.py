@@ -8,13 +8,12 @@ often lies among the paintings, many together do not: so a set is judged as a wh
 import numpy as np
 import pandas as pd
 
-from probes.auditing.columns import SEPARATOR
 from probes.auditing.rates import rate
 
 FAR = 95  # percent of real paintings that lie nearer
 MOST = 0.15  # of pictures may lie beyond FAR: a set is unlike paintings where even the lower end of the share's interval is above it
 LEAST = 8  # pictures, below which a set is not judged
-UNCOUNTED = "set off the alarm for damage in a set unlike the paintings that the alarm is known on"
+UNCOUNTED = ", not counted in a set unlike paintings"
 
 
 def counts(rows: pd.DataFrame) -> pd.Series:
@@ -32,11 +31,11 @@ def foreign(rows: pd.DataFrame) -> dict | None:
 
 
 def mark(rows: pd.DataFrame) -> None:
-    """Say so in the notes of each picture whose alarm does not count because of the set."""
+    """Say so in the reason of each picture whose alarm does not count because of the set, where its own distance does not already."""
     read = rows[rows["error"] == ""]
     if foreign(read):
-        at = read.index[read["artifact_kind"] != ""]
-        rows.loc[at, "notes"] = [SEPARATOR.join(filter(None, (note, UNCOUNTED))) for note in rows.loc[at, "notes"]]
+        at = read.index[(read["artifact_kind"] != "") & counts(read)]
+        rows.loc[at, "reason"] += UNCOUNTED
 
 
 def expected(rows: pd.DataFrame, alarms: dict[str, float]) -> float | None:
