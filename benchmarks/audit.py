@@ -38,7 +38,7 @@ TINY = {"embed_dim": 32, "vision_cfg": {"image_size": 32, "layers": 1, "width": 
 
 def main(pictures: Annotated[str, typer.Option(help="A folder; default: made-up ones of 512 pixels.")] = "", count: int = 256,
          encoder: list[str] = ["embedded", "random:ViT-B-32"], workers: int = 2, batch: int = 32, rounds: int = 3, device: str = "cpu",  # noqa: B006
-         processor: Annotated[bool, typer.Option(help="Processor time of all threads, not the clock: on a core that others share.")] = False,
+         processor: Annotated[bool, typer.Option(help="Processor time of all threads, not the clock: for a shared core.")] = False,
          memory: str = "", out: Path | None = None) -> None:  # fmt: skip
     clock = time.process_time if processor else time.perf_counter
     with tempfile.TemporaryDirectory() as folder:
@@ -84,7 +84,8 @@ def throughput(source: str, found: list[str], workers: int, batch: int, rounds: 
                     best[name] = min(best.get(name, seconds), seconds)
     rates = {name: len(found) / seconds for name, seconds in best.items()}
     return {"encoder": source if source == "embedded" else f"{Path(source).name}, random weights", "pictures": len(found), "device": device,
-            "clock": clock.__name__, "threads": torch.get_num_threads(), "workers": workers, "per second": {name: round(rate, 1) for name, rate in rates.items()},
+            "clock": clock.__name__, "threads": torch.get_num_threads(), "workers": workers,
+            "per second": {name: round(rate, 1) for name, rate in rates.items()},
             "of the encoder alone": round(rates["audit"] / rates["encoder alone"], 3),
             "of the usual loop": round(rates["audit"] / rates["usual loop"], 3),
             "milliseconds a picture": shares(found, reader, verdict, batch, device)}  # fmt: skip
