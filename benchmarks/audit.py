@@ -39,12 +39,14 @@ TINY = {"embed_dim": 32, "vision_cfg": {"image_size": 32, "layers": 1, "width": 
 def main(pictures: Annotated[str, typer.Option(help="A folder; default: made-up ones of 512 pixels.")] = "", count: int = 256,
          encoder: list[str] = ["embedded", "random:ViT-B-32"], workers: int = 2, batch: int = 32, rounds: int = 3, device: str = "cpu",  # noqa: B006
          processor: Annotated[bool, typer.Option(help="Processor time of all threads, not the clock: for a shared core.")] = False,
+         parts: Annotated[bool, typer.Option(help="Also what each part takes by itself.")] = True,
          memory: str = "", out: Path | None = None) -> None:  # fmt: skip
     clock = time.process_time if processor else time.perf_counter
     with tempfile.TemporaryDirectory() as folder:
         found = [] if memory else files(pictures)[:count] if pictures else made(count, 512, Path(folder) / "made")
         measured = ((peak(int(number), Path(folder)) for number in memory.split(",")) if memory else
-                    (throughput(source, found, workers, batch, rounds, device, Path(folder), clock) for source in encoder))  # fmt: skip
+                    (throughput(source, found, workers, batch, rounds, device, Path(folder), clock, parts)
+                     for source in encoder))  # fmt: skip
         said = []
         for one in measured:
             typer.echo(json.dumps(one, indent=1))
@@ -54,7 +56,7 @@ def main(pictures: Annotated[str, typer.Option(help="A folder; default: made-up 
 
 
 def throughput(source: str, found: list[str], workers: int, batch: int, rounds: int, device: str, folder: Path,
-               clock: Callable[[], float] = time.perf_counter) -> dict:  # fmt: skip
+               clock: Callable[[], float] = time.perf_counter, parts: bool = True) -> dict:  # fmt: skip
     """Pictures a second of the audit and of both denominators, their ratios, and milliseconds a picture of each part on one thread."""
     source = random_weights(source.removeprefix("random:"), folder) if source.startswith("random:") else source
     reader, verdict = encoders.load(source, device), judge.load("verdict", device)
@@ -88,7 +90,7 @@ def throughput(source: str, found: list[str], workers: int, batch: int, rounds: 
             "per second": {name: round(rate, 1) for name, rate in rates.items()},
             "of the encoder alone": round(rates["audit"] / rates["encoder alone"], 3),
             "of the usual loop": round(rates["audit"] / rates["usual loop"], 3),
-            "milliseconds a picture": shares(found, reader, verdict, batch, device)}  # fmt: skip
+            **({"milliseconds a picture": shares(found, reader, verdict, batch, device)} if parts else {})}  # fmt: skip
 
 
 def shares(found: list[str], reader, verdict, batch: int, device: str) -> dict[str, float]:
