@@ -83,7 +83,10 @@ def fit(data: Data, label: Label = "", encoder: Encoder = "embedded",
         head: Annotated[str, typer.Option(help=HEAD_HELP)] = "gda", group: Group = "", column: Column = "", where: Where = None,
         least: Least = 5, folds: Folds = 5, words: Words = False, device: Device = "cpu", cache: Cache = True,
         out: Annotated[Path | None, typer.Option(help="The head without suffix. Default: outputs/heads/<label>-<head>.")] = None) -> None:
-    """Fit a head to labelled pictures or features, check it on unseen groups, and write head and card."""
+    """Fit a head to labelled pictures or features, check it on unseen groups, and write head and card.
+
+    It reads the encoder's embedding alone; the heads that ship for the embedded encoder read its layers too and come from `recipes`.
+    """
     from probes import fitting, reliability
     from probes.labelling import labelled_features, save, text_of
     names = fitting.candidates(head)
@@ -111,7 +114,8 @@ def fit(data: Data, label: Label = "", encoder: Encoder = "embedded",
 @probe.command("eval")
 def eval_(data: Data, label: Label = "", encoder: Encoder = "embedded",
           head: Annotated[str, typer.Option(help=HEAD_HELP)] = "auto",
-          head_file: Annotated[str, typer.Option(help="A head made by `guide probe fit`, as it is, on data it has not seen.")] = "",
+          head_file: Annotated[str, typer.Option(help="A head as it is, by `guide probe fit` or one that ships, on data it has not seen."
+                                                 )] = "",
           group: Group = "", column: Column = "", where: Where = None, least: Least = 5, folds: Folds = 5, words: Words = False,
           device: Device = "cpu", cache: Cache = True,
           out: Annotated[Path | None, typer.Option(help="Folder of the results, a new one. Default: outputs/eval-<label>, numbered where "
@@ -120,7 +124,7 @@ def eval_(data: Data, label: Label = "", encoder: Encoder = "embedded",
     from probes import fitting
     from probes.labelling import evaluated, labelled_features
     names = fitting.candidates(head)
-    found, reader = labelled_features(data, label, group, column, where or (), lambda: _encoder(encoder, device), _bar, cache)
+    found, reader = labelled_features(data, label, group, column, where or (), lambda: _encoder(encoder, device), _bar, cache, head_file)
     folder = _unused(out, Path("outputs") / f"eval-{found.label}")
     with _working("checking"):
         if not head_file:

@@ -24,13 +24,14 @@ from probes.heads.head import Head, YearHead, width
 from probes.heads.head import fitting as fitted_to
 from probes.heads.zero_shot import prototypes
 from probes.labelled import Labelled
-from probes.overview import available, fitted
+from probes.overview import available, bare, fitted
 from probes.plain import plain
 from probes.probe import stages_of
 
 if TYPE_CHECKING:
     from probes.encoders import Encoder
 
+UNKNOWN = "the card names no works that the head was fitted to: the figures hold where none of these is among them"
 TEMPLATES = ("a {}", "a {} painting", "a painting: {}")
 
 
@@ -46,17 +47,19 @@ class Results:
 
 def labelled_features(source: str, label: str, group: str, column: str, where: Iterable[str], encoder: Callable[[], Encoder],
                       bar: Callable[[str], AbstractContextManager[Callable[[int, int], None]]],
-                      cache: bool) -> tuple[Labelled, Encoder | None]:
+                      cache: bool, head_file: str = "") -> tuple[Labelled, Encoder | None]:
     """Labelled data with features: as they are in a table of them, then without encoder; else embedded by `encoder()`.
 
+    `head_file`: a head that is to read them: where it reads the encoder's layers too, the features are those of `Encoder.describe`.
     Pictures that cannot be read are left out and noted; UserError where none can.
     """
     found = labelled.read(source, label, group=group, column=column, where=where)
     if found.features is not None:
         return found, None
     reader = encoder()
+    layers = bool(head_file) and bool(stages_of(reader, fitted(head_file, reader).head))
     with bar("embedding") as on_progress:
-        seen = embed(found.files, reader, cache=default_cache() if cache else None, on_progress=on_progress)
+        seen = embed(found.files, reader, cache=default_cache() if cache else None, layers=layers, on_progress=on_progress)
     if not len(seen.rows):
         raise UserError(f"none of the {len(found)} pictures of {source} can be read; the first: {seen.errors[0]}")
     return found.seen(seen.features, seen.rows, *seen.notes), reader
@@ -91,15 +94,17 @@ def evaluated(data: Labelled, names: Sequence[str], encoder: Encoder | None, hea
     them, made in each fold without its groups.
     """
     if head_file:
-        head = fitted(head_file, encoder).head if encoder else card.load(Path(head_file))
+        stem = bare(head_file)
+        head = fitted(stem, encoder).head if encoder else card.load(stem)
         fitted_to(torch.from_numpy(data.features[:1]), width(head))
-        data = _not_seen(data, card.read(Path(head_file)).get("seen_groups") or ())
+        table = card.read(stem)
+        data = _not_seen(data, table["seen_groups"] or ()) if "seen_groups" in table else replace(data, notes=(*data.notes, UNKNOWN))
         if hasattr(head, "expected"):
             data = data.take(~np.isnan(data.years()))
             years = head.expected(torch.from_numpy(data.features)).double().cpu().numpy()
-            return _years({Path(head_file).name: years}, data, folder, name)
+            return _years({stem.name: years}, data, folder, name)
         data = _known(head, data)
-        return _labels({Path(head_file).name: _as_it_is(head, data)}, data, folder, name)
+        return _labels({stem.name: _as_it_is(head, data)}, data, folder, name)
     if names[0] in fitting.YEAR_HEADS:
         return _years({names[0]: fitting.unseen_years(data, names[0], folds)}, data, folder, name)
     found = {head: fitting.unseen(data, [head], text_of(encoder, data, words or head == "zero-shot"), folds) for head in names}

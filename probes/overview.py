@@ -16,7 +16,7 @@ from probes.artifacts import fitted as shrunk
 from probes.embeddings import embed
 from probes.errors import UserError
 from probes.heads import card
-from probes.heads.head import Head, YearHead
+from probes.heads.head import Head, YearHead, width
 from probes.objective import PROBES
 from probes.paths import printable
 from probes.probe import NOT_VALIDATED, Probe, seen_by
@@ -57,12 +57,22 @@ class Fitted:
 
 def fitted(stem: Path | str, encoder: Encoder) -> Fitted:
     """The head `<stem>.safetensors` with its card, for this encoder; UserError where it was fitted to the embeddings of another."""
-    stem = Path(str(stem).removesuffix(".json").removesuffix(".safetensors"))
+    stem = bare(stem)
     table = card.read(stem)
     if table.get("encoder") and table["encoder"] != encoder.fingerprint:
         named = table.get("encoder_name") or "another encoder"
         raise UserError(f"the head {stem} was fitted to embeddings of {named} and not of {encoder.name}; choose that with --encoder.")
-    return Fitted(str(table.get("label") or stem.name), card.load(stem, encoder.device), encoder)
+    head = card.load(stem, encoder.device)
+    if width(head) not in (encoder.dim, encoder.described):
+        layered = f", {encoder.described} with its layers" if encoder.described > encoder.dim else ""
+        raise UserError(f"the head {stem} reads {width(head)} values, and the encoder {encoder.name} gives {encoder.dim}{layered}; take a "
+                        "head fitted to this encoder.")
+    return Fitted(str(table.get("label") or stem.name), head, encoder)
+
+
+def bare(stem: Path | str) -> Path:
+    """A head's path without the suffix of its card or tensors."""
+    return Path(str(stem).removesuffix(".json").removesuffix(".safetensors"))
 
 
 def available(encoder: Encoder, stems: Sequence[Path | str] = ()) -> dict[str, Probe | Fitted]:

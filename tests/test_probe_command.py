@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 import cli
 from probes import fitting
+from probes.heads import card
 from probes.labelled import Labelled
 
 
@@ -142,6 +143,34 @@ def test_a_head_fitted_to_pictures_is_read_and_belongs_to_its_encoder(small, pai
     wrong = probe("read", paintings / "1.png", "--head-file", tmp_path / "made")
     assert wrong.exit_code == 2
     assert "--encoder" in wrong.output
+
+
+@pytest.mark.parametrize(("name", "labels"), [("style", ("baroque", "ukiyo-e")), ("period", ("1650", "1880")),
+                                              ("scene", ("portrait", "landscape"))])
+def test_the_heads_that_ship_are_checked_by_what_they_read(paintings, tmp_path, monkeypatch, name, labels):
+    monkeypatch.setenv("GUIDE_CACHE", str(tmp_path / "cache"))
+    found = pd.read_csv(paintings / "metadata.csv")
+    found["label"] = [labels[number % 2] for number in range(len(found))]
+    found.to_csv(paintings / "metadata.csv", index=False)
+    done = probe("eval", "--data", paintings, "--label", "label", "--head-file", card.FOLDER / f"{name}.json", "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    assert "names no works" in done.output
+    rows = pd.read_csv(tmp_path / "out" / "readings.csv")
+    assert len(rows) == 12
+    read = probe("read", paintings / "3.png", "--json")
+    said, row = json.loads(read.stdout)["probes"][name], rows[rows["name"] == "3.png"].iloc[0]
+    if name == "period":
+        assert row["year"] == pytest.approx(said["year"], abs=.1)
+    else:
+        assert row["probability"] == pytest.approx(max(said[f"{name}_probabilities"].values()), abs=1e-3)
+
+
+def test_a_head_of_another_width_names_the_widths_there_are(small, paintings, table, tmp_path):
+    assert probe("fit", "--data", table, "--label", "style", "--head", "nearest-mean", "--out", tmp_path / "made").exit_code == 0
+    done = probe("read", paintings / "1.png", "--head-file", tmp_path / "made")
+    assert done.exit_code == 2
+    assert "reads 12 values" in done.output
+    assert "gives 256, 3264 with its layers" in " ".join(done.output.split())
 
 
 def test_explain_writes_a_picture_and_a_page(small, paintings, tmp_path):
