@@ -68,7 +68,7 @@ def test_beside_the_rate_stands_how_often_real_paintings_of_the_styles_alarm():
 def test_the_reason_says_that_an_alarm_does_not_count():
     row = {"style_probability": 0.5, "style_top": "baroque", "year": 1700.0}
     row |= {"artifacts": 0.9, "artifact_kind": "blur", "artifact_where": "left"}
-    assert reasons.reason(row, Intention()).endswith("artifacts 0.90 (blur) in the left")
+    assert reasons.reason(row, Intention()).endswith("artifacts 0.90 (blur) on the left")
     assert "too unlike the paintings" in reasons.reason(row | {"out_of_domain": True}, Intention())
 
 

@@ -15,8 +15,11 @@ from probes.encoders import Encoder
 from probes.heads import card, patch
 
 ROWS, COLUMNS = ("upper", "", "lower"), ("left", "", "right")
+ACROSS = ("across the top", "across the middle", "across the bottom")
+DOWN = ("down the left side", "down the middle", "down the right side")
 COLOUR = (226, 61, 40)
 TOGETHER = 4  # pictures that a CPU reads in a pass: one alone takes a quarter longer
+HIGH, FILLED = 0.25, 0.5  # of a map's maximum, from where a patch counts as damaged; of a part's patches, from where the part does
 PLACED = 0.1  # of all damage, what a place has to add
 
 
@@ -60,22 +63,31 @@ def read(probe: ArtifactProbe, pictures: Sequence[Tensor | None]) -> list[tuple[
 
 
 def where(severity: np.ndarray) -> str:
-    """The third of a map (h, w) that holds most damage above its median: `upper left`, `centre`.
+    """Where a map (h, w) is high, at least a quarter of its maximum: `everywhere` (half of it, or seven ninths), `across the middle`, `down
+    the left side`, else the ninth that holds most damage above the map's median: `upper left`, `lower`, `centre`.
 
-    `everywhere` where no third holds a quarter of that, or it is less than a tenth of all: a soft photograph is soft throughout, and what
-    a place adds to it is what is looked for (of 44 alarms at defects planted in photographs 23 are placed right, 18 without the median).
+    Of 12 test paintings damaged by blur and noise as a whole, in a third of their height or width and in a ninth (215 alarms) 200 are
+    placed right, as a third or a ninth of six photographs is in 63 of 96, which are soft throughout.
     """
-    whole = severity.sum()
-    severity = (severity - np.median(severity)).clip(0)
-    total = severity.sum()
-    if total < PLACED * whole:
+    high = severity >= HIGH * np.quantile(severity, 0.98)  # no single patch is the maximum
+    filled = _ninths(high) >= FILLED
+    if high.mean() >= FILLED or filled.sum() >= 7:
         return "everywhere"
-    rows, columns = np.array_split(np.arange(severity.shape[0]), 3), np.array_split(np.arange(severity.shape[1]), 3)
-    shares = np.array([[severity[np.ix_(row, column)].sum() for column in columns] for row in rows]) / max(total, 1e-12)
+    rows, columns = np.flatnonzero(filled.all(1)), np.flatnonzero(filled.all(0))
+    if len(rows) + len(columns) == 1 and filled.sum() <= 5:
+        return ACROSS[rows[0]] if len(rows) else DOWN[columns[0]]
+    above = (severity - np.median(severity)).clip(0)
+    shares = _ninths(above)
+    shares = shares / max(shares.sum(), 1e-12)
     row, column = np.unravel_index(shares.argmax(), shares.shape)
-    if shares[row, column] < 0.25:
+    if above.sum() < PLACED * severity.sum() or shares[row, column] < 0.25:
         return "everywhere"
     return " ".join(filter(None, (ROWS[row], COLUMNS[column]))) or "centre"
+
+
+def _ninths(values: np.ndarray) -> np.ndarray:
+    """Means over the thirds of the rows and of the columns: (3, 3)."""
+    return np.array([[part.mean() for part in np.array_split(row, 3, 1)] for row in np.array_split(values, 3, 0)])
 
 
 def overlay(severity: np.ndarray) -> bytes:

@@ -61,5 +61,9 @@ def reason(row: dict, intention: Intention) -> str:
 
 
 def place(where: str) -> str:
-    """`in the upper left`, `in the centre`, or `everywhere`."""
-    return where if where == "everywhere" else f"in the {where}"
+    """`in the upper left`, `in the lower part`, `on the left`, `in the centre`; `everywhere` and `across the top` as they are."""
+    if where in ("left", "right"):
+        return f"on the {where}"
+    if where in ("upper", "lower"):
+        return f"in the {where} part"
+    return f"in the {where}" if where == "centre" or where.startswith(("upper ", "lower ")) else where
