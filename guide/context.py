@@ -7,7 +7,6 @@ from typing import Any, Protocol
 from guide import record
 from probes import devices, encoders, judge
 from probes.encoders import Encoder
-from probes.errors import UserError
 from probes.judge import Judge
 
 Progress = Callable[[str, int, int], None]
@@ -64,11 +63,6 @@ def begin(request: Asked, kind: str, check: Callable[[], None], made: Callable[[
     resolved = record.plain({**vars(request), **resolved})
     resolved = {name: value for name, value in resolved.items() if value or name not in LATER}
     before = record.earlier(request.out, resolved, kind, FREE)
-    if before is not None and (lost := sorted(set(before.request.get("inputs") or ()) - set(resolved.get("inputs") or ()))):
-        raise UserError(
-            f"The folder {request.out} holds a run of other pictures ({', '.join(lost[:3])}), which its report would lose; "
-            "name them too, or choose another folder with --out."
-        )
     seeds = record.together(before, request.seeds, made)
     resolved["seeds"] = record.plain(seeds)
     now = record.Record(resolved, command=request.command or record.typed(), kind=kind, seeds=seeds)

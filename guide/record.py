@@ -76,6 +76,8 @@ class Record:
     device: str = ""
     weights: dict[str, str] = field(default_factory=dict)
     """sha256 of every set of weights used, by role."""
+    files: list[dict] = field(default_factory=list)
+    """Pictures that the run reads (`guide.transfer.sources.Source`): role, path, sha256 and, of an input, its name."""
     lineages: dict[str, object] = field(default_factory=dict)
     """Lineage by role: what steered and what judged."""
     costs: dict[str, float] = field(default_factory=dict)

@@ -17,7 +17,7 @@ from guide.loops.pixels import Aim, Pace, paint
 from guide.outcome import said as shown
 from guide.seeds import view_generators
 from guide.transfer import canvas, film
-from guide.transfer.run import named
+from guide.transfer.sources import Sources
 from probes import image, overview
 from probes.audit import audit
 from probes.auditing.report import Report
@@ -71,14 +71,19 @@ class Result:
 
 def invert(request: Request, on_progress: Progress = lambda what, done, total: None, notice: Notice = lambda line: None) -> Result:
     """Make what the request asks for into its folder: PNGs, trace.jsonl, record.json, report.csv, report.json and sheet.png."""
-    context = begin(request, "invert", lambda: film.check(request.film), lambda seed: not request.inputs and _path(request, seed).is_file(),
+    sources = Sources.of(request.out, request.inputs, ending="-before")
+
+    def check() -> None:
+        film.check(request.film)
+        sources.check(anew=True)
+    context = begin(request, "invert", check, lambda seed: not request.inputs and _path(request, seed).is_file(),
                     on_progress)
     request = replace(request, seeds=context.seeds)
     for line in context.record.notes:
         notice(line)
     context.weigh()
-    make = _flipped if request.inputs else _climbed
-    result = make(request, context, on_progress, notice)
+    context.record.files = record.plain(sources.files)
+    result = _flipped(request, context, sources.inputs, on_progress) if request.inputs else _climbed(request, context, on_progress, notice)
     context.finish(result.rows.to_dict("records"))
     return result
 
@@ -140,7 +145,7 @@ def _climbed(request: Request, context: Context, on_progress: Progress, notice: 
     return Result(request.out, request.out / "sheet.png", frame, lines)
 
 
-def _flipped(request: Request, context: Context, on_progress: Progress, notice: Notice) -> Result:
+def _flipped(request: Request, context: Context, inputs: dict[str, str], on_progress: Progress) -> Result:
     """The smallest change of each picture that flips the reading of a head."""
     encoder = context.encoder
     probe, wanted = request.probe or "style", request.label or (request.brief.styles[0][0] if request.brief.styles else "")
@@ -152,8 +157,8 @@ def _flipped(request: Request, context: Context, on_progress: Progress, notice: 
     if request.brief.period or request.brief.prompt or request.neuron or len(request.brief.styles) > 1:
         raise UserError("A change is sought toward one label: name one --style, or --probe and --label, or neither for any other.")
     rows, blocks = [], []
-    for index, (name, path) in enumerate(named(request.inputs).items()):
-        on_progress(name, index, len(request.inputs))
+    for index, (name, path) in enumerate(inputs.items()):
+        on_progress(name, index, len(inputs))
         found = flip(encoder, head, _seen(path, encoder, request.size), wanted, request.steps or 100)
         files = [request.out / f"seed-0000-{name}-{which}.png" for which in ("before", "after")]
         for file, which, one in zip(files, ("before", "after"), (found.before, found.after), strict=True):

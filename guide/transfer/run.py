@@ -2,7 +2,6 @@
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 
 import torch
@@ -14,6 +13,7 @@ from guide.context import Notice, Progress, begin
 from guide.transfer import content, film
 from guide.transfer.outcome import Result, outcome, picture
 from guide.transfer.request import SIDE, Request
+from guide.transfer.sources import Sources
 from probes import image
 from probes.encoders import Encoder
 from probes.errors import UserError
@@ -36,9 +36,13 @@ def transfer(request: Request, on_progress: Progress = lambda what, done, total:
     Writes a PNG for each input and seed as it finishes, trace.jsonl, record.json, report.csv, report.json and sheet.png; a film where
     one is asked for.
     """
-    names = named(request.inputs)
+    if not request.inputs:
+        raise UserError("No picture is named; write guide transfer photo.jpg --style ukiyo-e.")
+    sources = Sources.of(request.out, request.inputs, [path for path, _ in request.references], request.region)
+    names = sources.inputs
 
     def check() -> None:
+        sources.check()
         film.check(request.film)
         content.check(name for name, _ in request.keep)
 
@@ -47,7 +51,8 @@ def transfer(request: Request, on_progress: Progress = lambda what, done, total:
     context = begin(request, "transfer", check, there, on_progress)
     request = replace(request, seeds=context.seeds)
     now, encoder, device = context.record, context.encoder, context.device
-    photos = {name: opened(path, request, device) for name, path in names.items()}
+    now.files = record.plain(sources.files)
+    photos = {name: opened(path, request, device, sources.sha256(name)) for name, path in names.items()}
     engine, weights = _engine(request, encoder, photos, device)
     context.weigh(**weights)
     now.costs = dict(context.before.costs) if context.before else {}
@@ -101,19 +106,7 @@ def _engine(request: Request, encoder: Encoder, photos: dict[str, Opened], devic
     return Pixels.of(request, encoder, list(photos.values())), {}
 
 
-def named(paths: tuple[str, ...]) -> dict[str, str]:
-    """A short name for each input, by which its files are called: the file's stem, with a number where two are alike."""
-    found: dict[str, str] = {}
-    for path in paths:
-        stem = "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in Path(path).stem)[:60] or "picture"
-        name = next(name for name in (stem, *(f"{stem}-{k}" for k in range(2, len(paths) + 2))) if name not in found)
-        found[name] = path
-    if not found:
-        raise UserError("No picture is named; write guide transfer photo.jpg --style ukiyo-e.")
-    return found
-
-
-def opened(path: str, request: Request, device: str) -> Opened:
+def opened(path: str, request: Request, device: str, digest: str) -> Opened:
     """The photograph at the size asked for, with notes on what that changed. UserError where it is none, or too small to be read."""
     pixels, notes = image.load(path), []
     height, width = pixels.shape[-2:]
@@ -128,7 +121,7 @@ def opened(path: str, request: Request, device: str) -> Opened:
         raise UserError(f"{path} is repainted at {pixels.shape[3]} x {pixels.shape[2]} pixels, too few to be read; 32 a side is the least: "
                         f"--size {-(-32 * max(height, width) // min(height, width))} enlarges it.")
     mask = _mask(request.region, tuple(pixels.shape[-2:]), notes) if request.region else None
-    return Opened(path, pixels.to(device), sha256(Path(path).read_bytes()).hexdigest(), None if mask is None else mask.to(device),
+    return Opened(path, pixels.to(device), digest, None if mask is None else mask.to(device),
                   tuple(notes))
 
 
