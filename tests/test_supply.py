@@ -73,25 +73,33 @@ def silent(**more):
                                    clip_sample=False, beta_schedule="squaredcos_cap_v2", **more)
 
 
-def test_ddim_with_eta_1_stays_a_number_from_a_start_without_signal():
+def rounded() -> list[int]:
+    """The numbers of steps with which eta 1 is changed: which they are depends on the processor's rounding."""
     schedule, changed = silent(), []
+    for steps in range(1, 101):
+        schedule.set_timesteps(steps)
+        changed += [steps] if steadied(schedule, 1.) != 1 else []
+    return changed
+
+
+def test_ddim_with_eta_1_stays_a_number_from_a_start_without_signal():
+    schedule = silent()
     for steps in range(1, 101):
         schedule.set_timesteps(steps)
         eta = steadied(schedule, 1.)
         assert eta == pytest.approx(1., abs=2e-6)
-        changed += [steps] if eta != 1 else []
         x = torch.ones(1, 1, 2, 2)
         assert all(schedule.step(x, t, x, eta=eta).prev_sample.isfinite().all() for t in schedule.timesteps)
-    assert 25 in changed
-    assert len(changed) < 50
+    assert 0 < len(rounded()) < 50
 
 
 @pytest.mark.parametrize("strategy", [Unguided(), CleanImage(), load("dsg"), load("dps")], ids=lambda strategy: type(strategy).__name__)
-def test_a_run_of_25_steps_with_eta_1(strategy):
+def test_a_run_with_eta_1_where_it_is_no_number_for_rounding(strategy):
+    steps = min(rounded(), key=lambda steps: abs(steps - 25))
     pipeline = sd("v_prediction")
     pipeline.scheduler, lines = silent(), []
     with guided(pipeline, Warmth(), strategy, seeds=(1,), on_notice=lines.append) as run:
-        images = call(pipeline, (1,), 25, eta=1.)
+        images = call(pipeline, (1,), steps, eta=1.)
     assert images.isfinite().all()
     assert images.std() > 0
     assert run.calls["skipped"] == 0
