@@ -129,7 +129,7 @@ def test_period_is_the_distance_in_years_to_the_span(small_encoder):
     assert (read["year_low"] <= read["year"]).all()
     assert (read["year"] <= read["year_high"]).all()
     measure = probe.aim(Brief(period=(1650, 1700)))
-    torch.testing.assert_close(measure.score(f), (1650 - year).relu() + (year - 1700).relu(), atol=1e-3, rtol=0)  # years, in single precision
+    torch.testing.assert_close(measure.score(f), (1650 - year).relu() + (year - 1700).relu(), atol=1e-3, rtol=0)
     assert not measure.higher_is_better
     wide = probe.aim(Brief(period=(1000, 2100)))
     assert not wide.score(f).any()
