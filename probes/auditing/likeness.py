@@ -5,19 +5,21 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
+from probes.auditing.looks import BLANK
+
 # Of 256 bits. Measured on 600 paintings of 144 pixels: halving, JPEG at quality 30 and noise change at most 32 bits in all of 200, a
 # change of brightness in 199, a crop by 3 % a side in 65; of 179,700 pairs of different paintings the nearest are 61 bits apart.
 NEAR = 32
 MOST = 100_000  # pictures compared with all others; beyond, only equal files and equal hashes are found
 BLOCK = 2**20  # pairs that are compared at a time
-FLAT = 0.01  # of contrast: the hash of a flatter picture is nothing but rounding, and its content alone is compared
+FLAT = 0.01  # of contrast: the hash of a flatter picture is nothing but rounding; only those of one colour are compared, by that colour
 
 
 def mark(rows: pd.DataFrame) -> None:
     """Fill in `duplicate_of` and `duplicate_bits` of those that repeat an earlier one; the first of them is named.
 
     Two pictures are near-duplicates where their hashes of structure differ in at most 32 of 256 bits, unless they are two variants of
-    one seed and prompt, which are alike on purpose.
+    one seed and prompt, which are alike on purpose. Blank pictures repeat each other where they are of one colour.
     """
     read = rows.index[rows["error"] == ""].to_numpy()
     _, first, inverse = np.unique(_hashes(rows.loc[read, "sha256"]), axis=0, return_index=True, return_inverse=True)
@@ -25,6 +27,12 @@ def mark(rows: pd.DataFrame) -> None:
     original = {int(k): int(one) for k, one in zip(read[equal != read], equal[equal != read], strict=True)}
     bits = dict.fromkeys(original, 0)
     at = read[(equal == read) & (rows.loc[read, "contrast"].to_numpy() > FLAT)].tolist()
+    blank = read[(equal == read) & (rows.loc[read, "contrast"].to_numpy() <= BLANK)]
+    if len(blank):
+        first = pd.Series(blank).groupby(rows.loc[blank, "fingerprint"].to_numpy()).transform("first")
+        repeated = {int(k): int(one) for k, one in zip(blank, first, strict=True) if k != one}
+        original = {k: repeated.get(one, one) for k, one in original.items()} | repeated
+        bits |= dict.fromkeys(repeated, 0)
     hashes, (seeds, variants) = _hashes(rows.loc[at, "fingerprint"]), _variants(rows.loc[at])
     if len(at) > MOST:
         whole = pd.Series(at).groupby([hashes[:, word] for word in range(4)]).transform("first")

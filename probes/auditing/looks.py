@@ -2,6 +2,7 @@
 
 import io
 from functools import lru_cache
+from hashlib import sha256
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from probes.image import resize
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 SIDE = LARGEST  # pictures are compared at one size at most: a larger scan is no sharper painting
 EDGE = 0.25  # cycles a pixel; half of Nyquist
+BLANK = 0.002  # of contrast, half a grey level of 255: a flatter picture is one colour
 COLOURLESS = 0.02  # of saturation: probes that know colours are out of their depth below it
 THUMBNAIL, QUALITY = 144, 62
 LOOKS = ("saturation", "contrast", "high_frequency")
@@ -32,11 +34,12 @@ def looks(pixels: Tensor) -> dict:
     window, weight = _window(*luma.shape)
     energy = torch.view_as_real(torch.fft.rfft2((luma - (luma * window).sum() / window.sum()) * window)).square().sum(-1)
     total = float(energy.sum() * 2 - energy[:, 0].sum() - (energy[:, -1].sum() if luma.shape[1] % 2 == 0 else 0))
+    contrast = float((luma - luma.mean()).square().mean().sqrt())
     return {
         "saturation": float(((top - bottom).float() / top.clamp_min(least)).mean()),
-        "contrast": float((luma - luma.mean()).square().mean().sqrt()),
+        "contrast": contrast,
         "high_frequency": float((energy * weight).sum()) / total if total > 1e-9 else 0.0,
-        "fingerprint": fingerprint(luma),
+        "fingerprint": fingerprint(luma) if contrast > BLANK else one_colour(pixels),
     }
 
 
@@ -59,6 +62,12 @@ def fingerprint(luma: Tensor) -> bytes:
     """
     small = resize(luma[None, None], (16, 17), "bilinear")[0, 0]
     return np.packbits((small[:, 1:] > small[:, :-1]).numpy()).tobytes()
+
+
+def one_colour(pixels: Tensor) -> bytes:
+    """In place of a hash of structure, where there is none: the mean colour of (1, 3, h, w), to the nearest of 256, hashed to 32 bytes."""
+    scale = 255 if pixels.is_floating_point() else 1
+    return sha256(bytes((pixels[0].double().mean((1, 2)) * scale).round().clamp(0, 255).byte().tolist())).digest()
 
 
 def thumbnail(pixels: Tensor) -> bytes:

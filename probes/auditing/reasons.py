@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from probes.auditing import doubt
 from probes.auditing.intention import Intention
 from probes.judge import Judge, Opinion
 from probes.style import StyleMeasure
@@ -44,7 +45,7 @@ def styled(measure: StyleMeasure | None, embeddings: Tensor, probabilities: Tens
 
 def reason(row: dict, intention: Intention) -> str:
     """A sentence a person can read: `kept baroque 0.91 (verdict 0.88); reads 1690, meant 1600-1725`."""
-    guide = f"{row['style_probability']:.2f}"
+    guide, why = f"{row['style_probability']:.2f}", doubt.of_reading(row)
     if not intention.styles:
         parts = [f"reads as {row['style_top']} {guide}" + (f" (verdict {row['verdict_style']})" if "verdict_style" in row else "")]
     elif row.get("kept") is None:
@@ -55,9 +56,8 @@ def reason(row: dict, intention: Intention) -> str:
     meant = f", meant {'-'.join(map(str, dict.fromkeys(intention.period)))}" if intention.period else ""
     parts.append(f"reads {row['year']:.0f}{meant}")
     if row.get("artifact_kind"):
-        doubt = ", but too unlike the paintings that the probe is known on to count" if row.get("out_of_domain") else ""
-        parts.append(f"artifacts {row['artifacts']:.2f} ({row['artifact_kind']}) {place(row['artifact_where'])}{doubt}")
-    return "; ".join(parts)
+        parts.append(f"artifacts {row['artifacts']:.2f} ({row['artifact_kind']}) {place(row['artifact_where'])}{doubt.of_alarm(row)}")
+    return (f"{why}, so that its readings do not hold: " if why else "") + "; ".join(parts)
 
 
 def place(where: str) -> str:

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from probes.atomic import replacing, write_text
-from probes.auditing import columns
+from probes.auditing import columns, doubt
 from probes.plain import plain
 
 COLUMNS = columns.COLUMNS
@@ -156,6 +156,7 @@ def _cells(rows: list[dict]) -> list[Column]:
         ("image", True, [_printable(row["image"] if folder in ("", ".") else relpath(row["image"], folder)) for row in rows]),
         ("seed", False, [_number(row["seed"], "d") for row in rows]),
         ("variant", True, [_printable(row["variant"]) for row in rows]),
+        ("holds", False, [f"no: {why}" if (why := doubt.of_reading(row)) else "" for row in rows]),
         ("reads as", True, [row["style_top"] for row in rows]),
         ("P", False, [_number(row["style_probability"], ".2f") for row in rows]),
         ("year", False, [_number(row["year"], ".0f") for row in rows]),
