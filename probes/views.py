@@ -13,7 +13,9 @@ from probes.errors import UserError
 class Views:
     """`count` square crops per image of `smallest` to 1 of the shorter edge, with Gaussian noise of standard deviation `noise`.
 
-    `mirror` flips half of them; with `whole` the first is the largest centred square, unmirrored. `Views(count=1, noise=0)` just reads.
+    `mirror` flips half of them. With `whole` the first is a largest square, unmirrored: the whole of a square image, and of any other
+    a square at a place drawn anew each time, since one that always ends at the same columns draws a seam there over many steps.
+    `Views(count=1, noise=0)` just reads: its square is the centred one.
     """
 
     count: int = 4
@@ -40,7 +42,7 @@ class Views:
             raise UserError(f"each image needs a generator of its own: {n} images came with {len(generators)}.")
         short = min(height, width)
         side = side or short
-        draws, noises = zip(*(self._draw(generator, side) for generator in generators), strict=True)
+        draws, noises = zip(*(self._draw(generator, side, height == width) for generator in generators), strict=True)
         share, down, right, flip = torch.stack(draws).to(images.device).unbind(-1)
         edge = short * (self.smallest + (1 - self.smallest) * share)
         top, left = (height - edge) * down, (width - edge) * right
@@ -54,13 +56,15 @@ class Views:
         noise = torch.cat(noises).to(images.device) if self.noise else 0.
         return image.clamp(views + self.noise * noise)
 
-    def _draw(self, generator: torch.Generator, side: int) -> tuple[Tensor, Tensor]:
-        """Share, place and flip of each view, and its noise."""
+    def _draw(self, generator: torch.Generator, side: int, square: bool) -> tuple[Tensor, Tensor]:
+        """Share, place and flip of each view, and its noise. As many numbers are drawn whatever the shape of the image."""
         windows = torch.rand(self.count, 4, generator=generator, device=generator.device)
         if not self.mirror:
             windows[:, 3] = 1
         if self.whole:
-            windows[0] = torch.tensor([1, .5, .5, 1])
+            windows[0, ::3] = 1
+            if square or (self.count == 1 and not self.noise):
+                windows[0, 1:3] = .5
         shape = (self.count, 3, side, side) if self.noise else (0,)
         return windows, torch.randn(shape, generator=generator, device=generator.device)
 

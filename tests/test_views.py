@@ -36,6 +36,32 @@ def test_crops_are_mirrored_half_of_the_time_and_stay_inside():
     assert Views(count=50, mirror=False, noise=0)(ramp, generators(0), 32)[:, 0, 0].diff().min() >= 0
 
 
+@pytest.mark.parametrize("shape", [(40, 60), (40, 94), (60, 40)])
+def test_over_many_steps_no_border_in_the_gradient_stays_in_place(shape):
+    """What the views of a step look at, by column (or row) along the longer side: its mean over steps falls off without a jump."""
+    views, (generator,) = Views(count=2, smallest=.5, noise=0), generators(0)
+    across, reached = 1 if shape[1] > shape[0] else 2, torch.zeros(max(shape))
+    for _ in range(600):
+        images = torch.ones(1, 3, *shape, requires_grad=True)
+        (gradient,) = torch.autograd.grad(views(images, [generator], 24).sum(), images)
+        reached += gradient[0].abs().sum((0, across))
+    reached /= reached.max()
+    assert reached.diff().abs().max() < .12  # a square that stays in place makes a jump of a third and more
+    middle = reached[max(shape) // 2 - 3:max(shape) // 2 + 3].mean()
+    assert middle > .8
+
+
+def test_the_largest_view_of_a_square_is_the_whole_of_it_and_moves_in_other_shapes():
+    images = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    for seed in range(3):
+        torch.testing.assert_close(Views(count=2, noise=0)(images, generators(seed))[0], images[0], atol=1e-6, rtol=0)
+    ramp = torch.linspace(0, 1, 96).expand(1, 3, 32, 96)
+    starts = [float(Views(count=2, noise=0)(ramp, generators(seed), 32)[0, 0, 0, 0]) for seed in (0, 0, 1, 2)]
+    assert starts[0] == starts[1]
+    assert len(set(starts)) == 3
+    assert abs(float(Views(count=1, noise=0)(ramp, generators(0), 32)[0, 0, 0, 0]) - 32 / 95) < .01  # a reading stays in the middle
+
+
 def test_an_image_draws_from_its_own_generator_alone():
     images = torch.rand(3, 3, 50, 70, generator=torch.Generator().manual_seed(0))
     together = Views()(images, generators(5, 6, 7), 32).view(3, 4, 3, 32, 32)
