@@ -1,9 +1,13 @@
 """Alarms of the artifact probe that do not count: pictures, and sets, unlike the paintings that it is known on."""
 
+import io
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 from torch.nn import functional as F
 
 from probes import audit
@@ -121,3 +125,46 @@ def test_damage_is_read_in_groups_of_one_shape_in_order():
         if picture is not None:
             assert told["artifacts"] == pytest.approx(float(probe.look(picture)["severity"][0]), abs=1e-5)
     assert np.unique([told["artifacts"] for told, _ in found if told]).size > 3
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory):
+    """White twice, once as transparency throughout; black; grey; and a picture in full colours and in 32 of them."""
+    folder = tmp_path_factory.mktemp("odd")
+    Image.new("RGB", (96, 96), "white").save(folder / "white.png")
+    Image.new("RGBA", (96, 96), (200, 0, 0, 0)).save(folder / "clear.png")
+    Image.new("RGB", (96, 96), "black").save(folder / "black.png")
+    Image.new("RGB", (64, 96), (130, 130, 130)).save(folder / "grey.png")
+    smooth = F.interpolate(torch.rand(1, 3, 5, 5, generator=torch.Generator().manual_seed(1)), size=(96, 96), mode="bicubic").clamp(0, 1)
+    picture = Image.fromarray(smooth[0].mul(255).byte().permute(1, 2, 0).numpy())
+    picture.convert("P").save(folder / "palette.gif")
+    return audit(folder)
+
+
+def test_blank_pictures_say_that_their_readings_do_not_hold(odd):
+    rows = odd.rows[odd.rows["image"].str.endswith(".png")]
+    assert rows["reason"].str.startswith("blank, so that its readings do not hold: reads as ").all()
+    assert rows["notes"].str.contains("blank, of one colour").all()
+    console = Console(width=200, file=io.StringIO())
+    console.print(odd.table())
+    assert console.file.getvalue().count("no: blank") == 4
+
+
+def test_blank_pictures_repeat_those_of_their_colour_alone(odd):
+    found = dict(zip(odd.rows["image"].map(lambda name: Path(name).stem), odd.rows["duplicate_of"], strict=True))
+    assert Path(found["white"]).stem == "clear"
+    assert found["clear"] == found["black"] == found["grey"] == found["palette"] == ""
+
+
+def test_a_palette_is_no_damage(odd):
+    row = odd.rows[odd.rows["image"].str.endswith(".gif")].iloc[0]
+    assert row["artifact_kind"]
+    assert "but palette colours, whose dots read as " in row["reason"]
+    assert odd.summary["artifacts"]["read"] == 0
+    assert not doubt.counts(odd.rows).any()
+
+
+def test_the_reason_says_that_a_picture_is_out_of_domain():
+    row = {"style_probability": 0.5, "style_top": "baroque", "year": 1700.0, "out_of_domain": True, "notes": []}
+    assert reasons.reason(row, Intention()).startswith("out of domain, so that its readings do not hold: reads as baroque 0.50")
+    assert reasons.reason(row | {"out_of_domain": False}, Intention()).startswith("reads as baroque")

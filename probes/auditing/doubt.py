@@ -29,12 +29,14 @@ def counts(rows: pd.DataFrame) -> pd.Series:
 
 def of_reading(row: Mapping) -> str:
     """Why the readings of a picture do not hold, in few words: `blank`, `out of domain`; nothing where they may."""
-    return "blank" if BLANK in row["notes"] else "out of domain" if row.get("out_of_domain") is True else ""
+    if BLANK in (row.get("notes") or ""):
+        return "blank"
+    return "out of domain" if str(row.get("out_of_domain")) == "True" else ""  # it may be missing in three ways
 
 
 def of_alarm(row: Mapping) -> str:
     """Why its alarm does not count, as the end of a sentence; nothing where it does."""
-    if PALETTE in row["notes"]:
+    if PALETTE in (row.get("notes") or ""):
         return f", but {PALETTE}, whose dots read as {row['artifact_kind']}: not counted"
     return ", but too unlike the paintings that the probe is known on to count" if of_reading(row) else ""
 
