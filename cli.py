@@ -162,7 +162,7 @@ def transfer(inputs: options.Inputs, style: common.Style = "", reference: option
 @app.command()
 def invert(inputs: options.Pictures = None, style: common.Style = "", period: common.Period = "",
            prompt: Annotated[str, typer.Option(help="A phrase.")] = "", probe: options.Probe = "", label: options.Label = "",
-           neuron: options.Neuron = "", head_file: options.HeadFile = None, seeds: options.Noises = "0-3", size: options.Square = None,
+           neuron: options.Neuron = "", head_file: options.HeadFile = None, seeds: options.Noises = "", size: options.Square = None,
            steps: options.Climb = None, film: options.Film = "", encoder: common.Encoder = "embedded", judge: common.Judge = "verdict",
            device: common.Device = "auto", out: options.Out = None, quiet: common.Quiet = False) -> None:
     """Show what a probe thinks that something looks like; or, given pictures, the smallest change that flips its reading of them."""
@@ -172,8 +172,8 @@ def invert(inputs: options.Pictures = None, style: common.Style = "", period: co
     words = brief.slug() if brief.styles or brief.prompt else probe or neuron.replace(":", "-") or period or "style"
     folder = typed(out or _folder(f"invert-{words}"))
     from guide.invert.run import Request, invert
-    request = Request(brief, folder, files, probe, label, neuron, tuple(str(typed(stem)) for stem in head_file or ()), parse_seeds(seeds),
-                      size, steps, film, encoder, judge, device)
+    request = Request(brief, folder, files, probe, label, neuron, tuple(str(typed(stem)) for stem in head_file or ()),
+                      parse_seeds(seeds) if seeds else (), size, steps, film, encoder, judge, device)
     with _progress(quiet) as (on_progress, notice), _continuable(folder):
         result = invert(request, on_progress, notice)
     for line in result.lines if not quiet else ():

@@ -131,6 +131,22 @@ def test_what_cannot_be_inverted_is_said(tmp_path, arguments, said):
     assert said in " ".join(done.output.split())
 
 
+@pytest.mark.parametrize("option", [("--film", "gif"), ("--seeds", "0-1"), ("--seeds", "3")])
+def test_what_belongs_to_noise_is_refused_of_a_flip(tmp_path, option):
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "red.png")
+    done = run(tmp_path / "red.png", *option, "--out", tmp_path / "out")
+    assert done.exit_code == 2, done.output
+    assert f"{option[0]} belongs to pictures from noise" in " ".join(done.output.split())
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_film_of_pictures_climbed_before_is_said_to_be_missing(tmp_path):
+    arguments = ("--style", "ukiyo-e", "--seeds", "0-1", "--size", "40", "--steps", "1", "--out", tmp_path / "out")
+    assert run(*arguments).exit_code == 0
+    done = run(*arguments, "--film", "gif")
+    assert "2 pictures painted before get none" in " ".join(done.output.split())
+
+
 def test_a_picture_of_one_pixel_is_refused_and_leaves_no_folder(tmp_path):
     Image.new("RGB", (1, 1)).save(tmp_path / "dot.png")
     done = run(tmp_path / "dot.png", "--style", "baroque", "--out", tmp_path / "out")

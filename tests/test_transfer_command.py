@@ -128,6 +128,18 @@ def test_what_cannot_be_done_is_said_in_a_sentence(folder, tmp_path, monkeypatch
     assert not (tmp_path / "out").exists()  # no empty folder is left
 
 
+def test_a_picture_painted_before_gets_no_film_and_that_is_said(folder, tmp_path):
+    arguments = ("--style", "cubism", "--steps", "1", "--size", "40", "--out", tmp_path, "--film", "gif")
+    assert run(folder / "coffee.png", *arguments[:-2]).exit_code == 0
+    done = run(folder / "coffee.png", folder / "astronaut.png", *arguments)
+    said = "1 picture painted before gets none"
+    assert said in " ".join(done.output.split())
+    assert any(said in note for note in json.loads((tmp_path / "record.json").read_text())["notes"])
+    assert {file.name for file in tmp_path.glob("*.gif")} == {"seed-0000-astronaut.gif"}
+    (tmp_path / "seed-0000-coffee.png").unlink()
+    assert said not in " ".join(run(folder / "coffee.png", folder / "astronaut.png", *arguments).output.split())
+
+
 def test_a_film_without_its_writer_is_refused_with_where_it_comes_from(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     done = run(folder / "coffee.png", "--style", "baroque", "--film", "mp4", "--out", tmp_path / "out")

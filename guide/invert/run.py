@@ -26,13 +26,15 @@ from probes.errors import UserError
 from probes.heads import card
 
 SIDE, STEPS, SMALLEST = 192, 160, 32
+SEEDS = (0, 1, 2, 3)
 VARIATION = 3.  # beside a log-odd: dots that please the head one by one cost more than shapes
 PACE = partial(Pace, rate=.1, coarsest=24)  # from 24 pixels on: light and colour before edges
 
 
 @dataclass(frozen=True)
 class Request:
-    """`inputs`: pictures whose reading is to be flipped; none: a picture is climbed from noise. `size`: pixels of the longer side."""
+    """`inputs`: pictures whose reading is to be flipped; none: a picture is climbed from noise. `seeds`: of the noise, SEEDS where none
+    are given; a flip has none but 0. `size`: pixels of the longer side."""
 
     brief: Brief
     out: Path
@@ -41,7 +43,7 @@ class Request:
     label: str = ""
     neuron: str = ""
     head_files: tuple[str, ...] = ()
-    seeds: tuple[int, ...] = (0, 1, 2, 3)
+    seeds: tuple[int, ...] = ()
     size: int | None = None
     steps: int | None = None
     film: str = ""
@@ -51,6 +53,10 @@ class Request:
     command: str = ""
 
     def __post_init__(self):
+        if self.inputs and (self.film or self.seeds not in ((), (0,))):
+            raise UserError(f"{'--film' if self.film else '--seeds'} belongs to pictures from noise, and a flip of given pictures has none;"
+                            " leave it out, or name no picture.")
+        object.__setattr__(self, "seeds", self.seeds or ((0,) if self.inputs else SEEDS))
         if self.steps is not None and not 1 <= self.steps <= 5000:
             raise UserError(f"{self.steps} steps cannot be taken; choose from 1 to 5000.")
         if self.size is not None and not SMALLEST <= self.size <= 2048:
@@ -79,6 +85,8 @@ def invert(request: Request, on_progress: Progress = lambda what, done, total: N
     context = begin(request, "invert", check, lambda seed: not request.inputs and _path(request, seed).is_file(),
                     on_progress)
     request = replace(request, seeds=context.seeds)
+    if not request.inputs:
+        context.record.notes += film.unfilmed(request.film, (_path(request, seed) for seed in request.seeds))
     for line in context.record.notes:
         notice(line)
     context.weigh()

@@ -1,7 +1,7 @@
 """A film of the optimisation: GIF through Pillow, MP4 where ffmpeg is on the path."""
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from PIL import Image
@@ -21,6 +21,15 @@ def check(kind: str) -> None:
     if kind == "mp4" and not shutil.which("ffmpeg"):
         raise UserError("An MP4 is written by ffmpeg, which is not on the path; install it (apt install ffmpeg, brew "
                         "install ffmpeg), or take --film gif.")
+
+
+def unfilmed(kind: str, pictures: Iterable[Path]) -> list[str]:
+    """A sentence where pictures that are there already have no film of the kind asked for; none where nothing is missing."""
+    lacking = sum(path.is_file() and not path.with_suffix(f".{kind}").is_file() for path in pictures) if kind else 0
+    if not lacking:
+        return []
+    who = f"{lacking} pictures painted before get" if lacking > 1 else "1 picture painted before gets"
+    return [f"A film shows what is painted in this call: {who} none; choose another folder with --out to paint and film anew."]
 
 
 class Frames:

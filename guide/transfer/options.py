@@ -22,7 +22,7 @@ Steps = Annotated[int | None, typer.Option(help="Steps of descent (default 120),
 Seeds = Annotated[str, typer.Option(help="Pictures of each photograph: 0-3 or 1,5. Another seed takes another painting of the style.")]
 Statistics = Annotated[str, typer.Option(help="What brushwork is compared by: moments, or gram for references.")]
 Video = Annotated[bool, typer.Option("--video", help="The photographs are frames of one scene: all share one target.")]
-Film = Annotated[str, typer.Option(help="Show the optimisation beside each picture: gif or mp4.")]
+Film = Annotated[str, typer.Option(help="Show the optimisation beside each picture that is painted in this call: gif or mp4.")]
 Invert = Annotated[bool, typer.Option("--invert", help="Of diffusion: start from the photograph's own noise (DDIM inversion).")]
 Guidance = Annotated[float | None, typer.Option(
     help="Of diffusion: how hard the probes steer, 0 not at all. Default: the model's.")]
@@ -32,6 +32,6 @@ Probe = Annotated[str, typer.Option(help="style, scene, origin, or the label of 
 Label = Annotated[str, typer.Option(help="The label to climb, or to flip to. Default of a flip: any other.")]
 Neuron = Annotated[str, typer.Option(help="A channel of a feature map: layer3:17.")]
 HeadFile = Annotated[list[str] | None, typer.Option(help="A head made by `guide probe fit`; may be given several times.")]
-Noises = Annotated[str, typer.Option(help="Pictures from noise: 0-3 or 1,5.")]
+Noises = Annotated[str, typer.Option(help="Pictures from noise: 0-3 (the default) or 1,5.")]
 Square = Annotated[int | None, typer.Option(help="Pixels a side. Default: 192; of a flip, the encoder's own on the shorter side.")]
 Climb = Annotated[int | None, typer.Option(help="Steps: default 160 from noise, 100 of a flip.")]

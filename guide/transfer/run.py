@@ -58,7 +58,8 @@ def transfer(request: Request, on_progress: Progress = lambda what, done, total:
     now.costs = dict(context.before.costs) if context.before else {}
     for line in now.notes:
         notice(line)
-    for line in [*(f"{photo.path}: {line}" for photo in photos.values() for line in photo.notes), *engine.notes()]:
+    for line in [*(f"{photo.path}: {line}" for photo in photos.values() for line in photo.notes), *engine.notes(),
+                 *film.unfilmed(request.film, (picture(request.out, name, seed) for name in photos for seed in request.seeds))]:
         now.notes.append(line)
         notice(line)
     context.write()
