@@ -30,7 +30,7 @@ def test_a_picture_out_of_domain_does_not_count():
     found = summary._artifacts(rows([10, 50, 99, 100], {0, 2}), {}, None)
     assert (found["read"], found["damaged"], found["doubtful"], found["rate"]) == (2, 1, 1, 0.5)
     said = list(sentences_of(found, 4))
-    assert said[0].startswith("Artifacts: 1 of 2 images is damaged (50%): 1 blur.")
+    assert said[0].startswith("Artifacts: 1 of 2 images is damaged (50%, 95 % interval 9% to 91%): 1 blur.")
     assert said[1].startswith("1 image sets off the artifact probe and is not counted")
 
 

@@ -13,22 +13,43 @@ Found = tuple[float, float | None, float | None]
 
 
 def rate(successes: Sequence[bool | float], clusters: Sequence[Hashable]) -> Found:
-    """A rate and its interval, cut to [0, 1]: cluster bootstrap, or Student's t on the cluster-robust error below eight clusters.
+    """A rate and its interval in [0, 1]; None where there is but one picture.
 
-    None where there are fewer than two clusters. Where every picture is a cluster, or the clusters do not differ: Wilson's interval for
-    as many trials as clusters, which is one also for 0 of n.
+    Wilson's interval for an effective number of pictures: n over the design effect, the cluster-robust variance of the rate over that of
+    n pictures by themselves, at least 1. What it exceeds 1 by counts the more the fewer the clusters that it is estimated from, by the
+    square of Student's quantile over the normal one. Where clusters do not vary, as for 0 of n, or are of one picture each, that is n.
+    Where eight or more clusters hold a success and eight or more a failure: a bootstrap of the clusters.
     """
     values = np.asarray(successes, float)
-    found = ratio(values, np.ones(len(values)), clusters)
-    count = len(set(np.asarray(clusters).tolist()))
-    if count < 2:
-        return found
-    mean, low, high = found
-    if count < len(values) and high - low > 1e-9:
+    codes = np.unique(np.asarray(clusters), return_inverse=True)[1]
+    over, under = np.bincount(codes, values), np.bincount(codes)
+    n, count, mean = len(values), len(over), float(values.mean())
+    if n < 2:
+        return mean, None, None
+    if 1 < count < n and min((over > 0).sum(), (over < under).sum()) >= FEW:
+        mean, low, high = ratio(values, np.ones(n), clusters)
         return mean, max(low, 0.0), min(high, 1.0)
+    low, high = wilson(mean, n / _design(over, under, mean) if count > 1 else n)
+    return mean, low, high
+
+
+def wilson(mean: float, trials: float) -> tuple[float, float]:
+    """Wilson's 95 % interval of a rate over that many trials, which need not be whole."""
     z = float(normal.ppf(0.975))
-    middle, half = mean + z * z / 2 / count, z * sqrt(max(mean * (1 - mean), 0.0) / count + z * z / 4 / count**2)
-    return mean, max((middle - half) / (1 + z * z / count), 0.0), min((middle + half) / (1 + z * z / count), 1.0)
+    middle, half = mean + z * z / 2 / trials, z * sqrt(max(mean * (1 - mean), 0.0) / trials + z * z / 4 / trials**2)
+    low, high = ((middle + side * half) / (1 + z * z / trials) for side in (-1, 1))
+    return (0.0 if mean <= 0 else max(low, 0.0)), (1.0 if mean >= 1 else min(high, 1.0))
+
+
+def _design(over: np.ndarray, under: np.ndarray, mean: float) -> float:
+    """The design effect, 1 or more, of clusters with `over` successes among `under` pictures, at least two of them."""
+    n, count = int(under.sum()), len(over)
+    alone = mean * (1 - mean) / (n - 1)
+    if alone <= 0:
+        return 1.0
+    robust = count / (count - 1) * float(np.square(over - mean * under).sum()) / n**2
+    fewness = float(student.ppf(0.975, count - 1) / normal.ppf(0.975)) ** 2
+    return 1 + max(robust / alone - 1, 0.0) * fewness
 
 
 def ratio(above: Sequence[float], below: Sequence[float], clusters: Sequence[Hashable], *, seed: int = 0) -> Found:

@@ -25,9 +25,7 @@ def sentences(found: dict) -> Iterator[str]:
         if style["kept_rate"] is not None:
             recall = style["verdict_recall_on_real_paintings"]
             beside = f"it recognises {recall:.0%} of real ones" if recall is not None else "its recall on real ones is not known"
-            low, high = style["kept_interval"]
-            between = f", 95 % interval {low:.0%} to {high:.0%}" if low is not None else ""
-            yield f"{target}: the verdict sees it in {style['kept']} of {style['judged']} ({style['kept_rate']:.0%}{between}); {beside}."
+            yield f"{target}: the verdict sees it in {_share(style)}; {beside}."
         elif found["judge"]:
             yield f"{target}: the verdict does not know this style."
     if found["mean_year_error"] is not None:
@@ -58,6 +56,17 @@ def sentences(found: dict) -> Iterator[str]:
         yield from (f"Reliability of {name}: {sentence.rstrip('.')}." for name, sentence in said.items())
 
 
+def _share(said: dict) -> str:
+    """`4 of 8 (50%, 95 % interval 22% to 78% over 2 prompts)`."""
+    low, high = said["kept_interval"]
+    between = f", 95 % interval {low:.0%} to {high:.0%}" if low is not None else ""
+    return f"{said['kept']} of {said['judged']} ({said['kept_rate']:.0%}{between}{_over(said) if between else ''})"
+
+
+def _over(said: dict) -> str:
+    return f" over {said['prompts']} prompts" if said["prompts"] else ""
+
+
 def _misunderstood(noted: dict[str, int]) -> Iterator[str]:
     """What a table asked for that could not be understood, the most frequent first."""
     odd = sorted(((count, note) for note, count in noted.items() if note.startswith("the intended ")), key=lambda one: -one[0])
@@ -81,7 +90,9 @@ def _damage(found: dict) -> Iterator[str]:
         yield (f"Damage is not counted: {share:.0%} of these pictures lie beyond 95 % of real paintings, so that they are {NO_PAINTINGS}. "
                f"The artifact probe sets off at {alarms} of {found['read']}, as it does at undamaged photographs in colour.")  # fmt: skip
     elif seen and found["read"]:
-        over = f", mean over {seen['prompts']} prompts" if seen["prompts"] > 1 else ""
+        low, high = seen["interval"]
+        over = f", 95 % interval {low:.0%} to {high:.0%}{_over(seen)}" if low is not None else ""
+        over += f"; mean over prompts {seen['mean_over_prompts']:.0%}" if seen["mean_over_prompts"] is not None else ""
         kinds = ", ".join(f"{count} {kind}" for kind, count in seen["kinds"].items())
         listed = f": {kinds}" if kinds else ""
         damaged = "is" if seen["damaged"] == 1 else "are"

@@ -103,17 +103,27 @@ def _trusted(judge: Judge) -> dict[str, str]:
 
 
 def clusters(rows: pd.DataFrame) -> np.ndarray:
-    """What is resampled together: the pictures of one prompt; each picture where there is but one prompt."""
-    codes = pd.factorize(rows["prompt"])[0]
-    return codes if len(codes) and codes.max() > 0 else np.arange(len(rows))
+    """What is resampled together: the pictures of one prompt. Those without a prompt are a cluster each, and all are where but one
+    prompt is there."""
+    codes = pd.factorize(rows["prompt"].replace("", pd.NA))[0]
+    if codes.max(initial=-1) < 1:
+        return np.arange(len(rows))
+    return np.where(codes < 0, len(rows) + np.arange(len(rows)), codes)
+
+
+def _together(rows: pd.DataFrame) -> int:
+    """How many prompts hold pictures together in an interval; 0 where each picture stands by itself."""
+    prompts = rows.loc[rows["prompt"] != "", "prompt"]
+    return prompts.nunique() if prompts.duplicated().any() and prompts.nunique() > 1 else 0
 
 
 def _kept(rows: pd.DataFrame) -> dict:
-    """How many of the judged rows kept their style, the interval clustered by prompt, or by picture where there is one prompt."""
+    """How many of the judged rows kept their style; `prompts`: how many hold pictures together in the interval, 0 where none does."""
     judged = rows[rows["kept"].notna()]
     values = judged["kept"].astype(bool).to_numpy()
     kept, low, high = rate(values, clusters(judged)) if len(judged) else (None, None, None)
-    return {"images": len(rows), "judged": len(judged), "kept": int(values.sum()), "kept_rate": kept, "kept_interval": [low, high]}
+    return {"images": len(rows), "judged": len(judged), "kept": int(values.sum()), "kept_rate": kept, "kept_interval": [low, high],
+            "prompts": _together(judged)}  # fmt: skip
 
 
 def _style(target: str, rows: pd.DataFrame, judge: Judge | None) -> dict:
@@ -148,9 +158,9 @@ def _groups(rows: pd.DataFrame, column: str, damage: bool, diversity: dict[str, 
 
 
 def _of_group(rows: pd.DataFrame, damage: bool) -> dict:
-    """The share of damaged pictures, as the mean over prompts; agreement of guide and verdict; transfer; signs of reward hacking."""
+    """The share of damaged pictures; agreement of guide and verdict; transfer; signs of reward hacking."""
     seen = rows[doubt.counts(rows)]
-    damaged = (seen["artifact_kind"] != "").groupby(seen["prompt"], sort=False).mean().mean() if damage and len(seen) else None
+    damaged = float((seen["artifact_kind"] != "").mean()) if damage and len(seen) else None
     return {"damaged_rate": damaged, "kappa": _kappa(rows), "transfer": _transfer(rows), "flags": flags.counted(rows)}
 
 
@@ -170,7 +180,7 @@ def _confusion(rows: pd.DataFrame) -> dict[str, dict[str, int]]:
 
 
 def _artifacts(rows: pd.DataFrame, alarms: dict[str, float], foreign: dict | None) -> dict:
-    """The rate of damaged pictures within prompts: the mean over prompts of the share in each, so that no subject counts for more.
+    """The rate of damaged pictures, its interval by prompt, and `mean_over_prompts` of the share in each where most have two or more.
 
     Of the pictures that the probe is known on alone, `read`; `doubtful` alarms are of others, all of them in a `foreign` set. `expected`:
     how many real paintings of these styles set off the alarm too.
@@ -179,15 +189,22 @@ def _artifacts(rows: pd.DataFrame, alarms: dict[str, float], foreign: dict | Non
     found = {"read": int(known.sum()), "doubtful": int(((rows["artifact_kind"] != "") & ~known).sum()), "foreign": foreign}
     rows = rows[known]
     if not len(rows):
-        return found | {"rate": None, "interval": [None, None], "prompts": 0, "damaged": 0, "kinds": {}, "expected": None}
+        return found | {"rate": None, "interval": [None, None], "prompts": 0, "mean_over_prompts": None, "damaged": 0, "kinds": {},
+                        "expected": None}  # fmt: skip
     damaged = rows["artifact_kind"] != ""
-    by_prompt = damaged.groupby(rows["prompt"], sort=False).mean()
-    rates, one_each = by_prompt.to_numpy(float), np.arange(len(by_prompt))
-    several = len(by_prompt) > 1
-    share = rate(damaged, np.arange(len(rows))) if not several else ratio(rates, np.ones(len(rates)), one_each)
+    value, low, high = rate(damaged, clusters(rows))
     kinds = rows.loc[damaged, "artifact_kind"].value_counts()
-    found |= {"rate": share[0], "interval": list(share[1:3]), "prompts": len(by_prompt), "damaged": int(damaged.sum())}
+    found |= {"rate": value, "interval": [low, high], "prompts": _together(rows), "damaged": int(damaged.sum())}
+    found |= {"mean_over_prompts": _over_prompts(damaged, rows["prompt"])}
     return found | {"kinds": {str(kind): int(count) for kind, count in kinds.items()}, "expected": doubt.expected(rows, alarms)}
+
+
+def _over_prompts(values: pd.Series, prompts: pd.Series) -> float | None:
+    """The mean over prompts of the mean in each; None unless every picture has a prompt and most prompts have two pictures or more."""
+    sizes = prompts.value_counts()
+    if (prompts == "").any() or len(sizes) < 2 or (sizes > 1).mean() <= 0.5:
+        return None
+    return float(values.groupby(prompts, sort=False).mean().mean())
 
 
 def _preference(rows: pd.DataFrame) -> dict | None:
