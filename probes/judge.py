@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from probes import judges
 from probes.errors import UserError
-from probes.image import check, resize
+from probes.image import check
 from probes.lineage import Lineage, same_family
 
 FOLDER = Path(__file__).parent / "embedded"
@@ -57,8 +57,8 @@ class Judge(nn.Module):
         return self.lineage.weights
 
     def fit(self, images: Tensor) -> Tensor:
-        """Images (n, 3, h, w), floats or 8-bit, at the size that the network sees; whole, for a judge sees what a person sees."""
-        return resize(images, self.network.side, "bilinear")
+        """Images (n, 3, h, w), floats or 8-bit, as the network sees them; what it gives passes through it unchanged."""
+        return self.network.fit(images)
 
     @torch.no_grad()
     def forward(self, images: Tensor, prompts: Sequence[str] = ()) -> Opinion:

@@ -141,6 +141,10 @@ def judge_card(work: Path, name: str, hardware: str) -> str:
         "severity",
     )
     other = of(metrics, lambda value: f"{value:.3f}", "ece_other_half")
+    shrunk = {
+        "referee": " It sees larger pictures whole, at 96 pixels.",
+        "verdict": " Pictures of 128 to 144 pixels are cut to their central 128, larger ones brought to 144 (bicubic) and cut so: it reads\nfine texture, and undamaged paintings shrunk from 144 to 128 read as damaged (severity .36 on 640).",
+    }[name]
     return f"""# The judge `{name}`
 
 {role} A {lineage.get("architecture", "network")} trained by {lineage.get("objective", "?")}; reads style, genre, year and severity of damage.
@@ -151,7 +155,8 @@ def judge_card(work: Path, name: str, hardware: str) -> str:
 Temperature and a line that recalibrates years come from half of the test artists. Measured by `python -m recipes.measure_judges` and `recipes.measure_agreement`.
 
 ## Measured
-On artists that no model here has seen; intervals from a bootstrap over artists.
+On artists that no model here has seen; intervals from a bootstrap over artists. What is read are the central 128 pixels of paintings of 144, as many
+as the pictures of the embedded pipeline have.
 
 - Style: {of(metrics, lines.style, "style")}; ECE on artists not used for the temperature {other}.
 - Recall, which bounds what any "kept" rate can mean: {of(metrics, lines.recalls, "style")}.
@@ -159,12 +164,13 @@ On artists that no model here has seen; intervals from a bootstrap over artists.
 - Year: {of(metrics, lines.year, "year")}.
 - Genre: {of(metrics, lines.style, "genre")}.
 - Severity of injected damage {severity}. The autoencoder's softness counts as no damage.
+- Whole files, as an audit reads them: {of(metrics, lines.whole_files, "whole files")}.
 - Agreement on style (Cohen's kappa), real test paintings: {of(together, lines.pairs, "real")}.
   Generated pictures: {of(together, lines.pairs, "generated")}.
 
 ## Limits
 A small model of small images: single readings are weak evidence, means over many pictures are what it is for. Kinds of damage other than those
-above are not validated.
+above are not validated.{shrunk}
 """
 
 

@@ -16,6 +16,7 @@ from sklearn.metrics import cohen_kappa_score
 
 from probes.atomic import write_text
 from probes.errors import UserError
+from probes.image import resize
 from probes.judges import GENRES, STYLES, build
 from recipes import data, options
 from recipes.corruptions import CORRUPTIONS, corrupt
@@ -26,11 +27,16 @@ ARCHITECTURES = {"referee": "bag of local features", "verdict": "fixed statistic
 
 
 @torch.no_grad()
-def opinions(model, images, rows, device, generator=None) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """The judge's outputs over `rows`, and the severity of the damage done to them (0 without a generator)."""
+def opinions(model, images, rows, device, generator=None, larger=False) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """The judge's outputs over `rows`, and the severity of the damage done to them (0 without a generator).
+
+    It sees their central 128 pixels, as many as the pictures of the embedded pipeline have; with `larger` the whole painting, enlarged
+    twice, which it shrinks itself as it does any file of an audit.
+    """
     outputs, severities = [], []
     for index in track(range(0, len(rows), 128), description="judging"):
-        pixels = data.centre_crop(data.batch(images, rows[index : index + 128], device), 128)
+        pixels = data.batch(images, rows[index : index + 128], device)
+        pixels = resize(pixels, 2 * pixels.shape[-1]) if larger else data.centre_crop(pixels, 128)
         severity = torch.zeros(len(pixels))
         if generator is not None:
             pixels, severity = corrupt(pixels, generator)
@@ -77,6 +83,13 @@ def card(name: str, work: Path, images, table: pd.DataFrame, device) -> tuple[di
             "spearman": float(spearmanr(damaged["severity"], severity).statistic),
             "mean on undamaged": float(out["severity"].mean()),
         },
+    }
+    whole, _ = opinions(model, images, test, device, larger=True)
+    metrics["whole files"] = {
+        "read from": f"{2 * images.shape[1]} pixels",
+        "style": style_figures(softmax(whole["style_logits"] / temperature), labels, tested["artist"], STYLES),
+        "year": year_figures(slope * whole["year"][read] + offset, years[read], tested["artist"][read]),
+        "severity": {"mean on undamaged": float(whole["severity"].mean())},
     }
     training = json.loads((work / name / "model" / "training.json").read_text())
     return {

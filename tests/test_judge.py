@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from guide.brief import Brief
-from probes import encoders, judge, judges
+from probes import encoders, image, judge, judges
 from probes.errors import UserError
 from probes.heads.linear import Linear
 from probes.lineage import Lineage
@@ -59,6 +59,27 @@ def test_an_opinion_has_declared_shapes_and_ranges(folder, name, size):
     assert torch.allclose(said.features.norm(dim=1), torch.ones(2), atol=1e-5)
     alone = judge.load(name)(images[1:])
     assert torch.allclose(alone.styles, said.styles[1:], atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(128, 128), (144, 144), (129, 140)])
+def test_the_verdict_resamples_nothing_that_is_as_large_as_what_it_learned_from(folder, size):
+    images = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
+    top, left = ((edge - 128) // 2 for edge in size)
+    loaded = judge.load("verdict")
+    assert torch.equal(loaded.fit(images), images[..., top : top + 128, left : left + 128])
+    assert torch.equal(loaded(images).styles, loaded(loaded.fit(images)).styles)
+
+
+def test_the_verdict_reads_a_picture_alike_at_every_size():
+    """Texture whose finest waves a shrinking from 144 to 128 pixels would take away: the weights that ship, a picture at four sizes."""
+    noise = torch.rand(1, 3, 144, 144, generator=torch.Generator().manual_seed(0))
+    picture = (0.35 + 0.3 * image.resize(noise[..., ::12, ::12], 144) + 0.15 * (noise - 0.5)).clamp(0, 1)
+    loaded = judge.load("verdict")
+    seen = {side: loaded(image.resize(picture, side).clamp(0, 1)) for side in (144, 288, 512)}
+    cut = loaded(picture[..., 8:136, 8:136])
+    for said in seen.values():
+        assert float(said.severity) == pytest.approx(float(cut.severity), abs=0.15)
+        assert float((said.styles - cut.styles).abs().max()) < 0.15
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -3,7 +3,8 @@
 import torch
 from torch import nn
 
-from probes.judges.readout import Readout, prepare
+from probes.image import resize
+from probes.judges.readout import Readout
 
 
 class LocalJudge(nn.Module):
@@ -32,6 +33,10 @@ class LocalJudge(nn.Module):
         self.mix = nn.Sequential(nn.Linear(4 * inside, inside), nn.ReLU(), nn.Dropout(0.2))
         self.readout = Readout(inside, styles, genres)
 
+    def fit(self, images: torch.Tensor) -> torch.Tensor:
+        """Images of any size, floats or 8-bit, whole at 96 pixels: a judge sees the picture that a person sees, not a crop of it."""
+        return resize(images, self.side, "bilinear")
+
     def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
-        patches = self.patches(prepare(images, self.side)).flatten(2)
+        patches = self.patches(self.fit(images) * 2 - 1).flatten(2)
         return self.readout(self.mix(torch.cat([patches.mean(2), patches.var(2).add(1e-5).sqrt()], 1)))

@@ -2,7 +2,6 @@
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 YEAR_CENTRE, YEAR_SPREAD = 1850.0, 80.0  # so that the linear readout works near zero
 
@@ -23,10 +22,3 @@ class Readout(nn.Module):
             "severity": self.severity(features)[:, 0].sigmoid(),
             "features": features,
         }
-
-
-def prepare(images: torch.Tensor, side: int) -> torch.Tensor:
-    """Square images of `side` pixels in [-1, 1], whole: a judge sees the picture that a person sees, not a crop of it."""
-    if images.shape[-2:] != (side, side):
-        images = F.interpolate(images, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
-    return images * 2 - 1

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from probes.judges.readout import YEAR_CENTRE, YEAR_SPREAD, prepare
+from probes.image import resize
+from probes.judges.readout import YEAR_CENTRE, YEAR_SPREAD
 
 ORIENTATIONS, WAVELENGTHS = 4, (3.0, 6.0, 12.0, 24.0)  # of the oriented filters, in pixels
 
@@ -19,9 +20,13 @@ TOGETHER = 8  # images
 
 
 class StatisticalJudge(nn.Module):
-    """Images at 128 pixels -> statistics -> random Fourier features of a Gaussian kernel (Rahimi and Recht, 2007) -> linear readings."""
+    """Images, the central 128 pixels of 144 -> statistics -> random Fourier features -> linear readings.
+
+    The features are those of a Gaussian kernel (Rahimi and Recht, 2007).
+    """
 
     side = 128
+    stored = 144  # it learned from the central 128 pixels of paintings of this side
 
     def __init__(self, styles: int, genres: int, kernel_features: int = 3072):
         super().__init__()
@@ -47,9 +52,19 @@ class StatisticalJudge(nn.Module):
             "features": standard,
         }
 
+    def fit(self, images: torch.Tensor) -> torch.Tensor:
+        """Images of any size, floats or 8-bit, as the paintings were that it learned from: at 144 pixels, the central 128 of them.
+
+        Nothing between 128 and 144 pixels is resampled: texture is what it reads, and a picture shrunk from 144 to 128 reads as damaged.
+        """
+        edges = [min(max(edge, self.side), self.stored) for edge in images.shape[-2:]]
+        images = resize(images, tuple(edges))
+        top, left = ((edge - self.side) // 2 for edge in edges)
+        return images[..., top : top + self.side, left : left + self.side]
+
     def standardised(self, images: torch.Tensor) -> torch.Tensor:
         """Statistics with mean 0 and deviation 1 over the training images, outliers cut at 4: `(n, d)`."""
-        images = (prepare(images, self.side) + 1) / 2
+        images = self.fit(images)
         # On a CPU a few at a time: what lies between pixels and statistics then stays in its cache, a third faster than 32 at once.
         parts = [images] if images.is_cuda else images.split(TOGETHER)
         return ((torch.cat([self.statistics(part) for part in parts]) - self.centre) / self.spread).clamp(-4, 4)
