@@ -1,11 +1,15 @@
 """`guide transfer` as a person uses it: photographs in, pictures, record, trace and sheet out; and what is refused."""
 import json
 
+import pandas as pd
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
 from cli import app
+from guide.transfer.outcome import Result
+from probes.auditing import flags
+from probes.auditing.report import Report
 
 skimage = pytest.importorskip("skimage.data", reason="photographs: pip install -e '.[test]'")
 
@@ -47,6 +51,10 @@ def test_pictures_record_trace_sheet_and_film_come_out_and_a_second_run_makes_no
     with Image.open(out / "seed-0000-astronaut.gif") as film:
         assert film.n_frames > 3
     assert len((out / "trace.jsonl").read_text().splitlines()) == 6
+    for row in record["rows"]:
+        hacked = row["variant"] == "transferred" and row["style_gain"] > 0 > row["verdict_gain"]
+        assert row["flags"] == (flags.HACKED if hacked else "")
+    assert "The verdict sees ukiyo-e in " in done.output
     cited = CliRunner().invoke(app, ["cite", str(out)]).output
     assert "1703.06868" in cited
     assert "2112.10752" not in cited  # no diffusion took part
@@ -70,6 +78,27 @@ def test_pictures_of_earlier_seeds_stay_in_the_report(folder, tmp_path):
     record = json.loads((tmp_path / "record.json").read_text())
     assert record["seeds"] == record["request"]["seeds"] == [0, 1, 2]
     assert [row["seed"] for row in record["rows"] if row["variant"] == "transferred"] == [0, 1, 2]
+
+
+def told(guide: list[float], verdict: list[float], kept: list, **distances) -> Result:
+    """A report of two photographs and their pictures, with such log-odds before and after."""
+    rows = pd.DataFrame({"input": ["a", "b", "a", "b"], "variant": ["input"] * 2 + ["transferred"] * 2, "kept": pd.array(kept, "boolean"),
+                         "style_log_odds": guide, "verdict_log_odds": verdict, "flags": ["", "", flags.HACKED, ""],
+                         **{f"distance_{name}": [None, None, *values] for name, values in distances.items()}})
+    for gain, column in (("style_gain", "style_log_odds"), ("verdict_gain", "verdict_log_odds")):
+        rows[gain] = [None, None, *(rows[column][2:].to_numpy() - rows[column][:2].to_numpy())]
+    summary = {"styles": {"ukiyo-e": {"verdict_recall_on_real_paintings": .8}}, "reliability": {}}
+    return Result(None, None, Report(rows, summary), (("structure", .2),))
+
+
+def test_the_terminal_says_in_how_many_pictures_the_verdict_sees_the_style():
+    said = told([-6., -5., 12., 9.], [-4., -4.2, -5., -.8], [False, False, False, True], structure=[.2, .1]).lines()
+    assert said[0] == ("The verdict sees ukiyo-e in 1 of 2 pictures (in 0 of 2 photographs before, log-odds -4.1 -> -2.9); it recognises "
+                       "80% of real paintings of it.")
+    assert said[1:] == ["Mean gain in log-odds: guide +16.00, verdict +1.20.",
+                        f"Signs of reward hacking: 1 with {flags.HACKED}."]
+    unknown = told([-6., -5., 12., 9.], [float("nan")] * 4, [None] * 4, structure=[.2, .1]).lines()
+    assert unknown[0] == "The verdict does not know the style that was asked for."
 
 
 def test_outside_of_the_mask_every_pixel_stays(folder, tmp_path):

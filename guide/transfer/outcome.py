@@ -16,6 +16,7 @@ from guide.record import typed
 from guide.transfer import content
 from probes import distance
 from probes.audit import audit
+from probes.auditing import flags
 from probes.auditing.report import Report
 from probes.encoders import Encoder
 from probes.image import load, resize, to_pil
@@ -60,7 +61,7 @@ class Result:
         return table
 
     def lines(self) -> list[str]:
-        """Which constraints do not hold, mean gains, and how far to trust the readings."""
+        """Which constraints do not hold, whether the verdict sees the style, mean gains, and how far to trust the readings."""
         made, lines = self.report.rows[self.report.rows.variant == "transferred"], []
         for name, bound in self.keep:
             broken = made[made[f"distance_{name}"] > bound * 1.02 + 1e-3]
@@ -68,10 +69,27 @@ class Result:
                 far = broken[f"distance_{name}"].max()
                 lines.append(f"Not kept: {name} <= {bound:g} in {len(broken)} of {len(made)} pictures (largest {far:.3f}); take more "
                              "--steps, or a lower --strength.")
-        for name, column in (("guide", "style_gain"), ("verdict", "verdict_gain")):
-            if column in made and made[column].notna().any():
-                lines.append(f"Mean gain of the {name} in log-odds: {made[column].mean():+.2f}.")
+        lines += self._judged(made)
+        gains = [f"{name} {made[column].mean():+.2f}" for name, column in (("guide", "style_gain"), ("verdict", "verdict_gain"))
+                 if column in made and made[column].notna().any()]
+        lines += [f"Mean gain in log-odds: {', '.join(gains)}."] if gains else []
+        lines += [f"Signs of reward hacking: {count} with {said}." for said, count in flags.counted(made).items()]
         return [*lines, *(f"Reliability of {name}: {sentence}" for name, sentence in self.report.summary["reliability"].items())]
+
+    def _judged(self, made: pd.DataFrame) -> list[str]:
+        """In how many pictures the verdict, which did not steer, puts an asked style first, and in how many photographs it did already."""
+        if not self.report.summary["styles"]:
+            return []
+        judged, before = made["kept"].dropna(), self.report.rows.loc[self.report.rows.variant == "input", "kept"].dropna()
+        if not len(judged):
+            return ["The verdict does not know the style that was asked for."]
+        (target, style), recall = next(iter(self.report.summary["styles"].items())), ""
+        if style["verdict_recall_on_real_paintings"] is not None:
+            recall = f"; it recognises {style['verdict_recall_on_real_paintings']:.0%} of real paintings of it"
+        after = made["verdict_log_odds"].mean()
+        odds = f", log-odds {after - made['verdict_gain'].mean():+.1f} -> {after:+.1f}" if made["verdict_gain"].notna().any() else ""
+        return [f"The verdict sees {target} in {int(judged.sum())} of {len(judged)} pictures (in {int(before.sum())} of {len(before)} "
+                f"photographs before{odds}){recall}."]
 
 
 def outcome(request: Request, photos: dict[str, Opened], encoder: Encoder, verdict: Judge, device: str) -> Result:
@@ -101,6 +119,9 @@ def outcome(request: Request, photos: dict[str, Opened], encoder: Encoder, verdi
         if column in frame:
             frame[gain] = [row[column] - before.loc[row["input"], column] if row["variant"] == "transferred" else None
                            for row in frame.to_dict("records")]
+    if {"style_gain", "verdict_gain"} <= set(frame):
+        hacked = (frame["style_gain"].astype(float) > 0) & (frame["verdict_gain"].astype(float) < 0)
+        frame["flags"] = [flags.HACKED if one else said for one, said in zip(hacked, frame["flags"], strict=True)]
     report = Report(frame, read.summary)
     report.to_csv(request.out / "report.csv")
     report.to_json(request.out / "report.json")
