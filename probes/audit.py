@@ -74,9 +74,10 @@ def audit(
     One pass of the encoder serves all probes. Of a picture that was read, its row stays in memory, as columns, and nothing else.
     """
     device = devices.select(device)
+    steerers = [entry if isinstance(entry, Lineage) else _steerer(entry, judge, device) for entry in steered_by]
     reader, verdict = encoders.load(encoder, device), judges.load(judge, device, tuple(judge_heads)) if judge else None
     found, recorded = inputs.items(images)
-    steerers = [entry if isinstance(entry, Lineage) else encoders.load(entry, device).lineage for entry in steered_by] + recorded
+    steerers += recorded
     if verdict:
         verdict.check(steerers)
     before, beside = (inputs.items(other)[0] if other is not None else [] for other in (baseline, reference))
@@ -122,6 +123,17 @@ def audit(
             yield from pool.map(lambda k, one: (one[0] or (b"" if errors[k] else reading.thumbnail(found[k])), one[1]), chosen, kept)
 
     return Report.finished(rows, summary, pictures if gallery and shard == (0, 1) else None)
+
+
+def _steerer(source: str, judge: str | None, device: str) -> Lineage:
+    """Where an encoder that steered comes from. UserError where it is no encoder, or the judge itself."""
+    if source == judge:
+        raise UserError(f"The judge {judge!r} steered these pictures itself, says --steered-by, so that it gives no verdict on them; "
+                        "choose another with --judge, or name the encoder that steered.")
+    try:
+        return encoders.load(source, device).lineage
+    except UserError as error:
+        raise UserError(f"--steered-by names no encoder that can be loaded, {source!r}: {error}") from None
 
 
 def _named(source: Tensor | str | Path | Sequence[str | Path]) -> str:

@@ -114,6 +114,31 @@ def test_a_folders_metadata_may_be_lines_of_json(folder):
         assert told in " ".join(done.output.split())
 
 
+def test_a_line_that_is_no_json_costs_its_row_alone(folder):
+    lines = ['{"file_name": "new/0.png", "seed": 3}', '{"file_name": "new/1.png", ', "[1]", '{"file_name": "new/2.png"}']
+    for order, bad in ((lines, [2, 3]), (lines[1:], [1, 2])):
+        (folder / "table.jsonl").write_text("\n".join(order))
+        done = audit("table.jsonl", "--out", "out")
+        assert done.exit_code == 0, done.output
+        rows = pd.read_parquet(folder / "out" / "audit.parquet")
+        errors = rows.loc[rows["error"] != ""]
+        assert [index + 1 for index in errors.index] == bad
+        assert errors["image"].str.contains("table.jsonl, row ").all()
+        assert errors["error"].iloc[0].startswith(f"entry {bad[0]} is not JSON")
+        assert errors["error"].iloc[1] == f"entry {bad[1]} is no object with names and values"
+
+
+@pytest.mark.parametrize(("judge", "steered", "told"), [
+    ("csd", "nothing", "--steered-by names no encoder that can be loaded, 'nothing'"),
+    ("verdict", "verdict", "The judge 'verdict' steered these pictures itself"),
+])
+def test_what_steered_is_looked_at_before_who_judges(folder, judge, steered, told):
+    done = audit("new", "--judge", judge, "--steered-by", steered, "--out", "out")
+    assert done.exit_code == 2
+    assert told in " ".join(done.stderr.split())
+    assert "weights" not in done.stderr
+
+
 def test_only_unreadable_files_say_only_that(folder):
     (folder / "bad").mkdir()
     (folder / "bad" / "a.png").write_bytes(b"")

@@ -21,6 +21,7 @@ from probes.paths import named, printable, typed
 TABLES = (".csv", ".jsonl", ".parquet")
 # What may hold a picture that Pillow does not read: each has a row that says why.
 UNREAD = (".svg", ".pdf", ".psd", ".eps", ".jxl", ".heic", ".heif", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf")
+TROUBLE = "\0trouble"  # a column that no table has: why there is nothing in a row
 BESIDE = tuple(f"metadata{suffix}" for suffix in TABLES)  # read, though no pictures
 
 
@@ -119,12 +120,14 @@ def _table(path: Path) -> list[Item]:
         raise UserError(f"{path} has no column that names files; call it file_name.")
     if not len(frame):
         raise UserError(f"{path} names no files.")
-    if not isinstance(frame[known["file"]].iloc[0], str):
+    given = frame[known["file"]].dropna()
+    if not len(given) or not isinstance(given.iloc[0], str):
         raise UserError(f"{path} has no file names in its column {known['file']}, but the pictures themselves or something else; write "
                         "them out as files, or as a tar, and name those.")
     ratings = rated(names)
     rows = frame.astype(object).where(frame.notna(), "").to_dict("records")
-    return [_row(path, number, {key: str(row[name]) for key, name in known.items() if name}, {name: row[names[name]] for name in ratings})
+    return [_row(path, number, {key: str(row[name]) for key, name in known.items() if name}, {name: row[names[name]] for name in ratings},
+                 row.get(TROUBLE) or "")
             for number, row in enumerate(rows, 1)]  # fmt: skip
 
 
@@ -137,24 +140,28 @@ def _csv(path: Path) -> pd.DataFrame:
 
 
 def _jsonl(path: Path) -> pd.DataFrame:
-    """An object a line, as it stands: whole numbers stay whole where other lines lack them."""
+    """An object a line, as it stands: whole numbers stay whole where other lines lack them. A line that is none says why in TROUBLE.
+
+    ValueError where no line is an object.
+    """
     lines = [line for line in path.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
     rows = []
     for number, line in enumerate(lines, 1):
         try:
             row = json.loads(line)
         except ValueError as error:
-            raise ValueError(f"entry {number} is not JSON ({error})") from None
-        if not isinstance(row, dict):
-            raise ValueError(f"entry {number} is no object with names and values")
-        rows.append(row)
+            row = {TROUBLE: f"entry {number} is not JSON ({error})"}
+        rows.append(row if isinstance(row, dict) else {TROUBLE: f"entry {number} is no object with names and values"})
+    if rows and all(TROUBLE in row for row in rows):
+        raise ValueError(rows[0][TROUBLE])
     return pd.DataFrame(rows, dtype=object)
 
 
-def _row(table: Path, number: int, said: dict[str, str], ratings: dict) -> Item:
+def _row(table: Path, number: int, said: dict[str, str], ratings: dict, trouble: str) -> Item:
     file = said.pop("file").strip()
     if not file:
-        return Item(printable(f"{table}, row {number}"), "", *told(said, ratings), trouble="the table names no file in this row")
+        why = printable(trouble) or "the table names no file in this row"
+        return Item(printable(f"{table}, row {number}"), "", *told(said, ratings), trouble=why)
     return _item(os.path.normpath(table.parent / file), *told(said, ratings))
 
 
