@@ -189,13 +189,9 @@ def _unused(asked: Path | None, default: Path) -> Path:
 
 
 def _dated(found, names: tuple[str, ...]):
-    import numpy as np
     if len(names) > 1:
         raise UserError("one head of years at a time can be fitted; name one.")
-    years = ~np.isnan(found.years())
-    if not years.any():
-        raise UserError(f"the labels {', '.join(found.classes[:3])} are no years; {names[0]} reads years.")
-    return found if years.all() else found.take(years, f"left out, no year: {(~years).sum()} rows")
+    return found.dated()
 
 
 def _notes(notes: tuple[str, ...]) -> None:

@@ -38,7 +38,7 @@ class ContentMeasure(Measure):
     scale: float = .05
 
     def score(self, embeddings: Tensor) -> Tensor:
-        return embeddings @ self.target
+        return embeddings @ self.target.to(embeddings.dtype)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -75,7 +75,7 @@ class DirectionalMeasure(ContentMeasure):
         if len(embeddings) % len(self.source):
             raise UserError(f"{len(embeddings)} images cannot be changes from {len(self.source)} sources; give one, or one for each.")
         change = embeddings - self.source.repeat_interleave(len(embeddings) // len(self.source), 0)
-        return change @ self.target / (change.square().sum(-1) + LEAST_CHANGE ** 2).sqrt()
+        return change @ self.target.to(change.dtype) / (change.square().sum(-1) + LEAST_CHANGE ** 2).sqrt()
 
 
 class ContentProbe(Probe):

@@ -17,11 +17,14 @@ from probes.sources import locate
 
 EMBEDDED = Path(__file__).parent / "embedded" / "clip"
 MOST_TEXTS = 10_000  # embeddings of texts that are kept: an audit may meet a million prompts
-PRECISIONS = {None: "fp32", torch.float32: "fp32", torch.bfloat16: "pure_bf16", torch.float16: "pure_fp16"}
+PRECISIONS = {None: "fp32", torch.float32: "fp32", torch.bfloat16: "pure_bf16", torch.float16: "pure_fp16", torch.float64: "fp32"}
 
 
 class Encoder(nn.Module):
-    """Images `(n, 3, h, w)` in [0, 1], of any size, to L2-normalised fp32 embeddings `(n, dim)`, one independent of the other."""
+    """Images `(n, 3, h, w)` in [0, 1], of any size, to L2-normalised fp32 embeddings `(n, dim)`, one independent of the other.
+
+    After `double()`, or loaded in float64, all of it is in fp64, measures too: for finite differences.
+    """
 
     def __init__(self, clip: nn.Module, tokenizer=None, *, source: str, name: str = "", data: str = "", checkpoint: Path | None = None):
         super().__init__()
@@ -39,7 +42,6 @@ class Encoder(nn.Module):
         self.fill = preprocess["fill_color"] / 255
         for key in ("mean", "std"):
             self.register_buffer(key, torch.tensor(preprocess[key], dtype=torch.float32).expand(3)[:, None, None].clone(), persistent=False)
-        self.dtype = next(clip.visual.parameters()).dtype
         self._texts: dict[str, Tensor] = {}
         self.mean, self.std = self.mean.to(self.device), self.std.to(self.device)
         self.layered = convolutional(clip.visual)
@@ -51,6 +53,16 @@ class Encoder(nn.Module):
     @property
     def device(self) -> torch.device:
         return next(self.clip.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the image tower computes in."""
+        return next(self.clip.visual.parameters()).dtype
+
+    @property
+    def precision(self) -> torch.dtype:
+        """What it takes images and gives embeddings in: fp32, or fp64 where it computes in that."""
+        return torch.promote_types(self.dtype, torch.float32)
 
     @property
     def has_text(self) -> bool:
@@ -95,7 +107,7 @@ class Encoder(nn.Module):
 
     def _embedded(self, images: Tensor) -> Tensor:
         pixels = self.preprocess(image.check(images)).to(self.dtype, memory_format=torch.channels_last)
-        return F.normalize(self.clip.encode_image(pixels).float(), dim=-1)
+        return F.normalize(self.clip.encode_image(pixels).to(self.precision), dim=-1)
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -135,13 +147,13 @@ class Encoder(nn.Module):
             elif not convolutional(self.clip.visual):
                 raise UserError(f"the encoder {self.name} reads images at its own size only; take a convolutional one, such as embedded.")
             else:
-                pixels = (image.check(images).to(self.device, torch.float32) - self.mean) / self.std
+                pixels = (image.check(images).to(self.device, self.precision) - self.mean) / self.std
                 self.clip.visual(pixels.to(self.dtype, memory_format=torch.channels_last))
         return maps
 
     def preprocess(self, images: Tensor) -> Tensor:
         """What open_clip's own transform does to a file, differentiable: resize, crop or pad, normalise; `(n, 3, *size)` in fp32."""
-        pixels = self.fit(images.to(self.device, torch.float32))
+        pixels = self.fit(images.to(self.device, self.precision))
         return (pixels - self.mean) / self.std
 
     def fit(self, pixels: Tensor) -> Tensor:
@@ -178,9 +190,9 @@ class Encoder(nn.Module):
         with torch.inference_mode(False), torch.no_grad():
             for start in range(0, len(new), 256):
                 batch = new[start:start + 256]
-                embeddings = F.normalize(self.clip.encode_text(self.tokenizer(batch).to(self.device)).float(), dim=-1)
+                embeddings = F.normalize(self.clip.encode_text(self.tokenizer(batch).to(self.device)).to(self.precision), dim=-1)
                 self._texts.update(zip(batch, embeddings, strict=True))
-        return torch.stack([self._texts[prompt].to(self.device) for prompt in prompts])
+        return torch.stack([self._texts[prompt].to(self.device, self.precision) for prompt in prompts])
 
     def cuts(self, prompt: str) -> bool:
         """Whether `prompt` is longer than the text tower reads, so that its end goes unread."""
@@ -210,7 +222,7 @@ def named_lineage(source: str) -> Lineage | None:
 @functools.lru_cache(maxsize=8)
 def _load(source: str, device: str, dtype: torch.dtype | None) -> Encoder:
     if dtype not in PRECISIONS:
-        raise UserError(f"an encoder computes in float32, bfloat16 or float16, not in {dtype}.")
+        raise UserError(f"an encoder computes in float32, bfloat16, float16 or float64, not in {dtype}.")
     try:
         if torch.device(device).type == "meta":
             raise RuntimeError("it holds no numbers")
@@ -222,4 +234,5 @@ def _load(source: str, device: str, dtype: torch.dtype | None) -> Encoder:
     found = locate(source, EMBEDDED)
     with torch.inference_mode(False):
         clip, tokenizer = found.open(PRECISIONS[dtype], device)
+        clip = clip.double() if dtype == torch.float64 else clip  # open_clip itself has no such precision
         return Encoder(clip, tokenizer, source=source, name=found.name, data=found.data, checkpoint=found.checkpoint)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from probes.errors import UserError
+from probes.image import wide
 from probes.layers import statistics
 
 
@@ -69,7 +70,7 @@ def tapped(visual: nn.Module, wanted: Sequence[str], name: str, *, only: bool = 
 
     def keep(stage: str):
         def hook(_module: nn.Module, _inputs: tuple, output: Tensor) -> None:
-            held[stage] = (_grid(output, visual) if output.ndim == 3 else output).float()
+            held[stage] = wide(_grid(output, visual) if output.ndim == 3 else output)
             if only and len(held) == len(set(wanted)):
                 raise _Enough
         return hook

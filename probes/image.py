@@ -123,6 +123,11 @@ def clamp(images: Tensor) -> Tensor:
     return images + (images.detach().clamp(0, 1) - images.detach())
 
 
+def wide(values: Tensor) -> Tensor:
+    """Floats of half precision in fp32; fp32 and fp64 as they are."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
 def find(source: Path | str) -> list[Path]:
     """The images a folder (with its subfolders), a glob pattern or a file name means, in natural order; UserError if there are none."""
     return [Path(file) for file in files(source)]

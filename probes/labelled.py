@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -12,7 +11,7 @@ from zipfile import BadZipFile
 import numpy as np
 import pandas as pd
 
-from probes import image
+from probes import image, years
 from probes.config import nearest, offer
 from probes.errors import UserError
 from probes.paths import typed
@@ -72,9 +71,17 @@ class Labelled:
         raise UserError(f"fewer than two labels have {least} examples or more (there are {there}); label more, or lower --least.")
 
     def years(self) -> np.ndarray:
-        """The labels as years `(n,)`: `1650`, the middle of `1601 to 1650`, the one year in `before 1300`; NaN where there is none."""
-        found = [re.findall(r"\d{3,4}", label) for label in self.labels]
-        return np.array([(float(years[0]) + float(years[-1])) / 2 if years else np.nan for years in found])
+        """The labels as years `(n,)`, see `years.year`; NaN where there is none."""
+        return np.array([years.year(label) for label in self.labels])
+
+    def dated(self) -> Labelled:
+        """The rows whose labels are years, the others named in a note; UserError where there is none."""
+        known = ~np.isnan(self.years())
+        if not known.any():
+            raise UserError(f"the labels {', '.join(self.classes[:3])} are no years; one is a number from {years.FIRST} to {years.LAST}, a "
+                            "span of two (1450-55), or text with one in it (about 1650).")
+        left = [f"{name} ({label})" for name, label in zip(self.names[~known], self.labels[~known], strict=True)]
+        return self.take(known, f"left out, no year from {years.FIRST} to {years.LAST}: {_some(left)}") if left else self
 
 
 def read(source: Path | str, label: str = "", *, group: str = "", column: str = "", where: Iterable[str] = ()) -> Labelled:

@@ -100,7 +100,7 @@ def evaluated(data: Labelled, names: Sequence[str], encoder: Encoder | None, hea
         table = card.read(stem)
         data = _not_seen(data, table["seen_groups"] or ()) if "seen_groups" in table else replace(data, notes=(*data.notes, UNKNOWN))
         if hasattr(head, "expected"):
-            data = data.take(~np.isnan(data.years()))
+            data = data.dated()
             years = head.expected(torch.from_numpy(data.features)).double().cpu().numpy()
             return _years({stem.name: years}, data, folder, name)
         data = _known(head, data)

@@ -8,20 +8,22 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from probes.image import wide
+
 SPREAD = ("conv1", "conv3", "stem", "layer1", "layer2", "layer3")  # stages read by the mean and standard deviation of each channel
 TOGETHER = ("conv3", "stem")  # by the covariance of each two: of the few channels that see colour and edges
 FLAT = 1e-6  # variance below which a channel says nothing; keeps the slope of the root finite
 
 
 def statistics(maps: Mapping[str, Tensor]) -> Tensor:
-    """Maps `(n, c, h, w)` by stage, those of `SPREAD`, to `(n, s)` in fp32: means and spreads stage by stage, then the covariances."""
+    """Maps `(n, c, h, w)` by stage, those of `SPREAD`, to `(n, s)` in fp32 or fp64: means and spreads by stage, then the covariances."""
     found = []
     for stage in SPREAD:
-        seen = maps[stage].float().flatten(2)
+        seen = wide(maps[stage]).flatten(2)
         mean = seen.mean(-1, keepdim=True)
         found += [mean[..., 0], ((seen - mean).square().mean(-1) + FLAT).sqrt()]  # torch.var takes four times as long on a CPU
     for stage in TOGETHER:
-        seen = maps[stage].float().flatten(2)
+        seen = wide(maps[stage]).flatten(2)
         seen = seen - seen.mean(-1, keepdim=True)
         row, column = torch.triu_indices(seen.shape[1], seen.shape[1], device=seen.device)
         found.append((seen @ seen.mT / seen.shape[-1])[:, row, column])

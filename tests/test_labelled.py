@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from probes import labelled
+from probes import labelled, years
 from probes.errors import UserError
 
 
@@ -102,10 +102,25 @@ def test_what_cannot_be_fitted_is_told_in_a_sentence(tmp_path):
         labelled.read(tmp_path / "flat")
 
 
+@pytest.mark.parametrize(("text", "expected"), [
+    ("1650", 1650), ("1650.0", 1650), ("about 1650", 1650), ("c.1650", 1650), ("1450-55", 1452.5), ("1650-5", 1652.5),
+    ("1499\u20131501", 1500), ("1650/51", 1650.5), ("1801-05-12", 1801), ("between 1600 and 1610", 1605),
+    ("-300", None), ("300", None), ("99999", None),
+    ("1300 BC", None), ("300 b.c.", None), ("2200", None), ("nan", None), ("inf", None), ("XV century", None), ("12.05.1801", 1801),
+])  # fmt: skip
+def test_years_as_people_write_them(text, expected):
+    np.testing.assert_equal(years.year(text), np.nan if expected is None else expected)
+
+
 def test_labels_become_years_and_rare_ones_are_left_out():
-    labels = np.array(["1650", "1601 to 1650", "before 1300", "XV century", "1650"])
+    labels = np.array(["1650", "1601 to 1650", "before 1300", "XV century", "99999"])
     data = labelled.Labelled(labels, labels, labels, features=np.ones((5, 1), np.float32))
-    np.testing.assert_allclose(data.years(), [1650, 1625.5, 1300, np.nan, 1650])
+    np.testing.assert_allclose(data.years(), [1650, 1625.5, 1300, np.nan, np.nan])
+    dated = data.dated()
+    assert dated.labels.tolist() == ["1650", "1601 to 1650", "before 1300"]
+    assert dated.notes == ("left out, no year from 1000 to 2100: XV century (XV century), 99999 (99999)",)
+    with pytest.raises(UserError, match=r"XV century, 99999|99999, XV century"):
+        data.take(np.array([3, 4])).dated()
     more = labelled.Labelled(*[np.array(list("aabbc"))] * 3, features=np.ones((5, 1), np.float32)).several(2)
     assert more.labels.tolist() == list("aabb")
     assert more.notes == ("left out, fewer than 2 examples: c",)

@@ -4,6 +4,7 @@ import torch
 
 from guide.brief import Brief
 from probes import encoders, layers
+from probes.content import ContentProbe
 from probes.errors import UserError
 from probes.heads.head import width
 from probes.heads.linear import Linear
@@ -65,6 +66,40 @@ def test_the_slope_of_a_description_is_that_of_finite_differences(small_encoder)
         step = 2e-3
         ahead, behind = (float(small_encoder.describe((images + sign * step * way).clamp(0, 1)) @ weights) for sign in (1, -1))
     assert slope == pytest.approx((ahead - behind) / (2 * step), rel=.1, abs=.05 * abs(slope) + 1e-3)
+
+
+@pytest.mark.parametrize("probe", [StyleProbe, PeriodProbe, ContentProbe, SceneProbe])
+def test_slopes_in_double_precision_are_those_of_finite_differences(probe):
+    encoder = encoders.load("embedded", dtype=torch.float64)
+    measure = probe(encoder).aim(BRIEF)
+    draw = torch.Generator().manual_seed(3)
+    images, way = (.1 + .8 * torch.rand(1, 3, *encoder.size, generator=draw, dtype=torch.float64) for _ in range(2))
+    images.requires_grad_()
+
+    def loss(images):
+        return measure.loss(encoder.describe(images) if measure.reads_layers else encoder(images)).sum()
+
+    value = loss(images)
+    assert value.dtype == torch.float64
+    slope = float((torch.autograd.grad(value, images)[0] * way).sum())
+    with torch.no_grad():
+        ahead, behind = (float(loss(images + sign * 1e-8 * way)) for sign in (1, -1))
+    assert abs(slope) > 1e-6
+    assert slope == pytest.approx((ahead - behind) / 2e-8, rel=1e-5)
+
+
+def test_an_encoder_follows_its_parameters_into_double_precision(clip_folder):
+    encoder = encoders.load(str(clip_folder("resnet", side=64)))
+    images, text = noise(1, 3, 80, 70), encoder.text(["a harbour"])
+    before = encoder.describe(images)
+    encoder.double()
+    try:
+        assert encoder.text(["a harbour", "a fair"]).dtype == encoder.describe(images).dtype == torch.float64
+        torch.testing.assert_close(encoder.describe(images).float(), before, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(encoder.text(["a harbour"]).float(), text)
+    finally:
+        encoder.float()
+    assert torch.equal(encoder.describe(images), before)
 
 
 @pytest.mark.parametrize("probe", [StyleProbe, SceneProbe])

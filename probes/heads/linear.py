@@ -32,7 +32,8 @@ class Linear:
 
     def logits(self, embeddings: Tensor) -> Tensor:
         """Calibrated logits `(n, k)` of embeddings `(n, d)`."""
-        return (fitting(embeddings, self.weight.shape[-1]) @ self.weight.T + self.bias) / self.temperature
+        weight, bias = (values.to(embeddings.dtype) for values in (self.weight, self.bias))  # fp64 where the encoder computes in that
+        return (fitting(embeddings, self.weight.shape[-1]) @ weight.T + bias) / self.temperature
 
     def probabilities(self, embeddings: Tensor) -> Tensor:
         """Calibrated probabilities `(n, k)` that sum to 1."""

@@ -43,7 +43,8 @@ class Ordinal:
 
     def logits(self, embeddings: Tensor) -> Tensor:
         """`(n, d)` to the calibrated logit of each bin `(n, m)`."""
-        return (fitting(embeddings, self.weight.shape[-1]) @ self.weight.T + self.bias) / self.temperature
+        weight, bias = (values.to(embeddings.dtype) for values in (self.weight, self.bias))  # fp64 where the encoder computes in that
+        return (fitting(embeddings, self.weight.shape[-1]) @ weight.T + bias) / self.temperature
 
     def probabilities(self, embeddings: Tensor) -> Tensor:
         """`(n, d)` to the probability of each bin `(n, m)`."""
@@ -51,7 +52,8 @@ class Ordinal:
 
     def expected(self, embeddings: Tensor) -> Tensor:
         """`(n, d)` to the recalibrated mean over the bins `(n,)`, in the unit of the centres."""
-        return self.recalibrated(self.probabilities(embeddings) @ self.centres)
+        probabilities = self.probabilities(embeddings)
+        return self.recalibrated(probabilities @ self.centres.to(probabilities.dtype))
 
     def recalibrated(self, values: Tensor) -> Tensor:
         """Values `(n,)` by the knots; see `recalibration.recalibrated`."""
@@ -60,7 +62,7 @@ class Ordinal:
     def span(self, embeddings: Tensor, share: float = .8) -> tuple[Tensor, Tensor]:
         """The central `share` of each distribution, shifted as the recalibration shifts its mean and never leaving it out: two `(n,)`."""
         probabilities = self.probabilities(embeddings)
-        mean = probabilities @ self.centres
+        mean = probabilities @ self.centres.to(probabilities.dtype)
         shift = self.recalibrated(mean) - mean
         low, high = (self._quantile(probabilities, q) for q in ((1 - share) / 2, (1 + share) / 2))
         return torch.minimum(low, mean) + shift, torch.maximum(high, mean) + shift

@@ -12,6 +12,7 @@ def recalibrated(values: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """
     if len(x) < 2:
         return values
+    x, y = x.to(values.dtype), y.to(values.dtype)
     inside = values.detach().clamp(x[0], x[-1])
     piece = (torch.searchsorted(x, inside, right=True) - 1).clamp(0, len(x) - 2)
     slope = ((y[1:] - y[:-1]) / (x[1:] - x[:-1]).clamp_min(1e-6))[piece]
