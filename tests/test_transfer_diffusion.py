@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from cli import app
 from guide.brief import Brief
+from guide.transfer import content
 from guide.transfer.diffusion import Diffusion
 from guide.transfer.inversion import Backward
 from guide.transfer.pixels import Pixels
@@ -48,6 +49,18 @@ def test_every_family_goes_from_image_to_image_and_probes_change_it(embedded_enc
     assert plain.isfinite().all()
     assert not torch.equal(plain, steered)
     assert torch.equal(plain, call(engine(pipeline, embedded_encoder, photo, guidance=0.), photo)[0])
+
+
+def test_a_bound_holds_here_too_and_the_picture_says_how_far_it_was_drawn_back(embedded_encoder, photo):
+    pipeline, distance = sd(), content.distances(embedded_encoder, photo.pixels, ("structure",))["structure"]
+    found = {}
+    for keep in ((), (("structure", .1),)):
+        made, _, said = engine(pipeline, embedded_encoder, photo, guidance=0., keep=keep)(photo, 0, lambda row, current: None)
+        found[keep] = float(distance((255 * made).round() / 255)), said["drawn_back"]
+    (far, none), (near, some) = found.values()
+    assert none == 0
+    assert far > .1 >= near > .05
+    assert 0 < some < 1
 
 
 def test_strength_zero_is_the_photograph(embedded_encoder, photo):

@@ -14,7 +14,7 @@ from guide.run import fingerprint
 from guide.seeds import generators
 from guide.transfer import content, statistics, words
 from guide.transfer.inversion import Backward
-from guide.transfer.pixels import Pixels, composed
+from guide.transfer.pixels import Pixels, composed, held
 from guide.transfer.request import Request
 from guide.transfer.target import Target, shrunk
 from probes import image
@@ -115,16 +115,18 @@ class Diffusion:
         target = self.pixels.target(photo.pixels, seed) if request.references else None
         constraints = content.constraints(self.pixels.encoder, source, request.keep)
         readings = words.objective(request.brief, self.pixels.encoder, source, not request.brief.prompt)
-        held = Held(readings, target, self.pixels.encoder, constraints)
+        goal = Held(readings, target, self.pixels.encoder, constraints)
         run = self._inverted if request.invert else self._image_to_image
         rows: list[dict] = []
 
         def seen(row: dict) -> None:
             rows.append({**row, "loss": row.get("loss")})
             on_step({"step": len(rows) - 1}, None)
-        made = run(source, seed, held, strategy, seen).float().clamp(0, 1)
+        made = run(source, seed, goal, strategy, seen).float().clamp(0, 1)
         made = image.resize(made, tuple(photo.pixels.shape[-2:])).clamp(0, 1)
-        return composed(made, photo.pixels, photo.mask, request.preserve_color).cpu(), rows, {"guidance": strategy.strength}
+        made = composed(made, photo.pixels, photo.mask, request.preserve_color)
+        made, share = held(made, photo.pixels, content.constraints(self.pixels.encoder, photo.pixels, request.keep))
+        return made.cpu(), rows, {"guidance": strategy.strength, "drawn_back": 1 - share}
 
     def _arguments(self, pipeline, source: Tensor, steps: int) -> dict:
         request, model = self.request, pipelines.find(self.request.model)
@@ -135,7 +137,7 @@ class Diffusion:
         accepted = inspect.signature(pipeline.__call__).parameters
         return {name: value for name, value in wishes.items() if name in accepted}
 
-    def _image_to_image(self, source: Tensor, seed: int, held: Held, strategy, seen: Callable) -> Tensor:
+    def _image_to_image(self, source: Tensor, seed: int, goal: Held, strategy, seen: Callable) -> Tensor:
         from diffusers import AutoPipelineForImage2Image
         try:
             pipeline = AutoPipelineForImage2Image.from_pipe(self.pipeline)
@@ -144,11 +146,11 @@ class Diffusion:
                             "another --model, or --engine pixels.") from None
         pipeline.set_progress_bar_config(disable=True)
         steps = self.request.steps or pipelines.find(self.request.model).steps or STEPS
-        with guided(pipeline, held, strategy, seeds=[seed], on_step=seen):
+        with guided(pipeline, goal, strategy, seeds=[seed], on_step=seen):
             return pipeline(image=source, strength=self.strength, generator=generators([seed]), output_type="pt",
                             **self._arguments(pipeline, source, steps)).images
 
-    def _inverted(self, source: Tensor, seed: int, held: Held, strategy, seen: Callable) -> Tensor:
+    def _inverted(self, source: Tensor, seed: int, goal: Held, strategy, seen: Callable) -> Tensor:
         """DDIM run backward from the photograph (arXiv:2010.02502, section 4.3), without classifier-free guidance, then forward guided."""
         pipeline, scheduler = self.pipeline, self.pipeline.scheduler
         if "beta_start" not in scheduler.config or not hasattr(pipeline, "vae"):
@@ -161,7 +163,7 @@ class Diffusion:
             pipeline.scheduler = Backward.from_config(scheduler.config, clip_sample=False)
             noise = pipeline(**backward, latents=latents, output_type="latent").images
             pipeline.scheduler = DDIMScheduler.from_config(scheduler.config, clip_sample=False)
-            with guided(pipeline, held, strategy, seeds=[seed], on_step=seen):
+            with guided(pipeline, goal, strategy, seeds=[seed], on_step=seen):
                 return pipeline(**self._arguments(pipeline, source, steps), latents=noise.to(latents), generator=generators([seed]),
                                 output_type="pt").images
         finally:

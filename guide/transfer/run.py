@@ -78,8 +78,8 @@ def transfer(request: Request, on_progress: Progress = lambda what, done, total:
         painted, trace, made = engine(photo, seed, stepped)
         said = _said(request, photo, seed, encoder, engine) | made
         if (back := made.get("drawn_back", 0.)) > .1:
-            now.notes.append(f"{name}, seed {seed}: mixed with {back:.0%} of the photograph, or a bound would break; take more --steps, "
-                             "or a wider --keep")
+            now.notes.append(f"{name}, seed {seed}: mixed with {back:.0%} of the photograph, or a bound would break; take "
+                             + ("a lower --strength" if request.engine == "diffusion" else "more --steps") + ", or a wider --keep")
             notice(now.notes[-1])
         path = picture(request.out, name, seed)
         if not path.is_file():
