@@ -1,10 +1,13 @@
 """Labelled pictures or features, from what people have: a folder with a subfolder per label, a table of files, a table of features."""
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -89,7 +92,8 @@ def read(source: Path | str, label: str = "", *, group: str = "", column: str = 
 
     A folder has `metadata.csv` or `metadata.jsonl` with a column `file_name`, or a subfolder for each label. `column` names the features
     of a parquet or npz where it has several; `where` keeps rows, as `split=test`. Rows without label, picture or finite features are left
-    out and noted; UserError where nothing is left.
+    out and noted, as are pictures under several labels; a picture that is there twice, by its path or as a copy, counts once.
+    UserError where nothing is left.
     """
     path = typed(source)
     table = next((path / name for name in TABLES if (path / name).is_file()), None) if path.is_dir() else path
@@ -232,7 +236,8 @@ def _whole(found: Labelled, source: Path | str) -> Labelled:
         there = np.array([file.is_file() for file in found.files])
         if not there.any():
             raise UserError(f"none of the {len(found)} files that {source} names is there; the first is {found.files[0]}.")
-        return found if there.all() else found.take(there, f"left out, no such file: {_some(found.names[~there].tolist())}")
+        found = found if there.all() else found.take(there, f"left out, no such file: {_some(found.names[~there].tolist())}")
+        return _once(found, source)
     with np.errstate(invalid="ignore", divide="ignore"):
         unit = found.features / np.linalg.norm(found.features.astype(np.float64), axis=1, keepdims=True)
     finite = np.isfinite(unit).all(1)
@@ -241,6 +246,40 @@ def _whole(found: Labelled, source: Path | str) -> Labelled:
     found = replace(found, features=unit.astype(np.float32))
     broken = _some(found.names[~finite].tolist())
     return found.take(finite, f"left out, features NaN, infinite or zero: {broken}") if broken else found
+
+
+def _once(found: Labelled, source: Path | str) -> Labelled:
+    """Each picture once, by what its file holds; without those that stand under several labels."""
+    rows: dict[str, list[int]] = {}
+    for row, picture in enumerate(_contents(found.files)):
+        rows.setdefault(picture, []).append(row)
+    labels = {picture: sorted(set(found.labels[same].tolist())) for picture, same in rows.items()}
+    odd = [f"{found.names[same[0]]} ({', '.join(labels[picture])})" for picture, same in rows.items() if len(labels[picture]) > 1]
+    kept = [same[0] for picture, same in rows.items() if len(labels[picture]) == 1]
+    if not kept:
+        raise UserError(f"every picture of {source} stands under several labels, such as {odd[0]}; give each picture one.")
+    again = sum(len(same) - 1 for picture, same in rows.items() if len(labels[picture]) == 1)
+    notes = [f"left out, {len(odd)} pictures that stand under several labels: {_some(odd)}"] if odd else []
+    notes += [f"counted once, rows of a picture that is there already: {again}"] if again else []
+    return found.take(np.array(kept), *notes) if notes else found
+
+
+def _contents(files: Iterable[Path]) -> list[str]:
+    """What tells files of other contents apart: the size, and the hash where another has the same size."""
+    paths = [str(file.resolve()) for file in files]
+    sizes = {path: os.path.getsize(path) for path in dict.fromkeys(paths)}
+    shared = Counter(sizes.values())
+
+    @cache
+    def told(path: str) -> str:
+        if shared[sizes[path]] == 1:
+            return path
+        try:
+            with open(path, "rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError:  # whoever embeds it says why it cannot be read
+            return path
+    return [told(path) for path in paths]
 
 
 def _some(names: list[str], count: int = 5) -> str:

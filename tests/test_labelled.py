@@ -12,7 +12,7 @@ from probes.errors import UserError
 
 def picture(path):
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (8, 8)).save(path)
+    Image.new("RGB", (8, 8), (*path.stem.encode()[:2], 0, 0)[:3]).save(path)  # another picture for another name
 
 
 def test_subfolders_are_labels_and_loose_pictures_are_noted(tmp_path):
@@ -53,6 +53,22 @@ def test_a_table_names_files_labels_and_artists(tmp_path, name):
         labelled.read(tmp_path, "style", where=["splitt=test"])
     with pytest.raises(UserError, match="column=value"):
         labelled.read(tmp_path, "style", where=["split"])
+
+
+def test_a_picture_counts_once_and_not_at_all_under_two_labels(tmp_path):
+    for name in ("1.png", "2.png", "3.png", "4.png"):
+        picture(tmp_path / name)
+    (tmp_path / "copy.png").write_bytes((tmp_path / "2.png").read_bytes())
+    rows = [("1.png", "baroque"), ("1.png", "ukiyo-e"), ("2.png", "baroque"), ("2.png", "baroque"), ("copy.png", "baroque"),
+            ("3.png", "ukiyo-e"), ("4.png", "baroque")]
+    pd.DataFrame(rows, columns=["file_name", "label"]).to_csv(tmp_path / "metadata.csv", index=False)
+    found = labelled.read(tmp_path)
+    assert found.names.tolist() == ["2.png", "3.png", "4.png"]
+    assert "left out, 1 pictures that stand under several labels: 1.png (baroque, ukiyo-e)" in found.notes
+    assert "counted once, rows of a picture that is there already: 2" in found.notes
+    pd.DataFrame(rows[:2], columns=["file_name", "label"]).to_csv(tmp_path / "metadata.csv", index=False)
+    with pytest.raises(UserError, match=r"every picture .* 1.png \(baroque, ukiyo-e\)"):
+        labelled.read(tmp_path)
 
 
 def test_features_without_labels_are_named(tmp_path):
