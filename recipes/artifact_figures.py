@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 from probes.heads.patch import EDGE, Patch
 from recipes import data
-from recipes.corruptions import LEAST, Kind, change, inject, patches, region
+from recipes.corruptions import LEAST, SQUARE, Kind, change, inject, patches, region
 from recipes.metrics import by, hands, over_artists, whose
 from recipes.round_trips import Trip
 
@@ -135,7 +135,8 @@ def sentence(figures: dict) -> str:
         parts.append(f"rises with severity on {every['rising']:.0%} of images")
     for word, least, most in (("finds", 0.85, 1.01), ("hardly", 0.0, 0.7)):
         kinds = [name for name, area in areas.items() if least <= area < most]
-        parts += [f"{word} {', '.join(kinds)}"] if kinds else []
+        told = [f"{name} of {SQUARE}-pixel squares" if name == "checkerboard" else name for name in kinds]
+        parts += [f"{word} {', '.join(told)}"] if told else []
     if trips:
         parts.append(f"a round trip moves a clean image by {max(trips):.2f} of the clean-to-severe range")
     return "; ".join(parts)

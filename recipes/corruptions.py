@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 Kind = Callable[[Tensor, float, Tensor, Generator], Tensor]
 LEAST = 2 / 255  # a smaller RMS change is nothing that anybody could see
+SQUARE = 2  # pixels of a checkerboard's squares, brighter and darker by the same
 FULL = 0.2  # the RMS change of pixels that counts as severity 1
 
 
@@ -39,7 +40,7 @@ def blocks(x: Tensor, s: float, _mask: Tensor, _generator: Generator) -> Tensor:
 def checkerboard(x: Tensor, s: float, _mask: Tensor, generator: Generator) -> Tensor:
     """The pattern of strided transposed convolutions, and of gradients that fool an encoder."""
     rows, columns = torch.arange(x.shape[-2])[:, None], torch.arange(x.shape[-1])[None]
-    pattern = ((rows // 2 + columns // 2) % 2).to(x) * 2 - 1
+    pattern = ((rows // SQUARE + columns // SQUARE) % 2).to(x) * 2 - 1
     tint = torch.randn(3, 1, 1, generator=generator).to(x)
     return x + 0.25 * s * pattern * tint
 

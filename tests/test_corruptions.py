@@ -1,10 +1,15 @@
 """Injected damage: where it is meant to be, as strong as it says, the same for the same seed, and measured by closed forms."""
+import json
+from pathlib import Path
+
 import pytest
 import torch
 from conftest import synthetic_photo
 
 from probes import image
-from recipes.corruptions import CORRUPTIONS, FULL, change, corrupt, inject, patches, region
+from probes.heads import card
+from recipes import artifact_figures
+from recipes.corruptions import CORRUPTIONS, FULL, SQUARE, change, corrupt, inject, patches, region
 from recipes.corruptions import adversarial as adversarial_against
 
 
@@ -82,3 +87,15 @@ def test_corrupted_batches_repeat_with_their_seed(photo):
     assert torch.equal(severity, again)
     assert first.shape == images.shape
     assert ((severity >= 0) & (severity <= 1)).all()
+
+
+def test_a_checkerboard_has_squares_of_the_size_that_the_card_names():
+    grey = torch.full((1, 3, 16, 16), 0.5)
+    signs = (CORRUPTIONS["checkerboard"](grey, 1.0, grey, generator()) - grey)[0, 0].sign()
+    square = signs[:SQUARE, :SQUARE]
+    assert (square == square[0, 0]).all()
+    assert torch.equal(signs.roll(SQUARE, 0), -signs)
+    assert torch.equal(signs.roll(SQUARE, 1), -signs)
+    said = json.loads((Path(card.__file__).parents[1] / "embedded" / "heads" / "artifacts.json").read_text())
+    assert f"checkerboard of {SQUARE}-pixel squares" in said["reliability"]
+    assert artifact_figures.sentence(said["metrics"]).split("; a round trip")[0] in said["reliability"]
