@@ -97,6 +97,31 @@ def test_a_file_that_changed_between_two_calls_is_refused(photos, which, older):
         assert "--out" in said
 
 
+@pytest.mark.parametrize("command", ["transfer", "invert"])
+def test_one_of_several_that_cannot_be_read_is_skipped_and_named(photos, command):
+    (photos / "d1" / "broken.jpg").write_bytes((photos / "d1" / "a.png").read_bytes()[:60])
+    Image.new("RGB", (60, 2)).save(photos / "d1" / "sliver.png")
+    short = {"transfer": SHORT, "invert": ("--steps", "1", "--out")}[command]
+
+    def call(*inputs):
+        return CliRunner().invoke(app, [command, *map(str, (*inputs, *short, photos / "out"))])
+    assert call(photos / "d1" / "broken.jpg").exit_code == 2
+    nothing = call(photos / "d1" / "broken.jpg", photos / "d1" / "missing" / ".." / "broken.jpg")
+    assert nothing.exit_code == 2
+    done = call(photos / "d1")
+    assert done.exit_code == 0, done.output
+    record, report = (json.loads((photos / "out" / name).read_text()) for name in ("record.json", "report.json"))
+    assert {row["input"] for row in record["rows"]} == {"a"}
+    skipped = report["skipped"] if command == "invert" else report["summary"]["skipped"]
+    for told in (record["notes"], skipped, ["".join(done.output.split())]):
+        assert all(any(name in line for line in told) for name in ("broken.jpg", "sliver.png", "Skipped"))
+    with Image.open(photos / "d2" / "a.png") as picture:
+        picture.convert("RGB").save(photos / "d1" / "broken.jpg")  # one that is mended afterwards is no longer skipped
+    done = call(photos / "d1")
+    assert done.exit_code == 0, done.output
+    assert {row["input"] for row in json.loads((photos / "out" / "record.json").read_text())["rows"]} >= {"a", "broken"}
+
+
 def test_files_of_the_same_content_have_a_name_each_and_numbers_do_not_meet(tmp_path):
     for path in ("x/a.png", "y/a.png", "z/a-2.png"):
         (tmp_path / path).parent.mkdir()

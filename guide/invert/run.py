@@ -17,6 +17,7 @@ from guide.loops.pixels import Aim, Pace, paint
 from guide.outcome import said as shown
 from guide.seeds import view_generators
 from guide.transfer import canvas, film
+from guide.transfer.photographs import readable
 from guide.transfer.sources import Sources
 from probes import image, overview
 from probes.audit import audit
@@ -91,7 +92,8 @@ def invert(request: Request, on_progress: Progress = lambda what, done, total: N
         notice(line)
     context.weigh()
     context.record.files = record.plain(sources.files)
-    result = _flipped(request, context, sources.inputs, on_progress) if request.inputs else _climbed(request, context, on_progress, notice)
+    make = partial(_flipped, inputs=sources.inputs) if request.inputs else _climbed
+    result = make(request, context, on_progress=on_progress, notice=notice)
     context.finish(result.rows.to_dict("records"))
     return result
 
@@ -153,7 +155,7 @@ def _climbed(request: Request, context: Context, on_progress: Progress, notice: 
     return Result(request.out, request.out / "sheet.png", frame, lines)
 
 
-def _flipped(request: Request, context: Context, inputs: dict[str, str], on_progress: Progress) -> Result:
+def _flipped(request: Request, context: Context, inputs: dict[str, str], on_progress: Progress, notice: Notice) -> Result:
     """The smallest change of each picture that flips the reading of a head."""
     encoder = context.encoder
     probe, wanted = request.probe or "style", request.label or (request.brief.styles[0][0] if request.brief.styles else "")
@@ -164,13 +166,17 @@ def _flipped(request: Request, context: Context, inputs: dict[str, str], on_prog
         raise UserError(f"Only a reading over labels can flip, and {probe!r} is none; choose by --probe one of {named_}.")
     if request.brief.period or request.brief.prompt or request.neuron or len(request.brief.styles) > 1:
         raise UserError("A change is sought toward one label: name one --style, or --probe and --label, or neither for any other.")
+    pictures, skipped = readable(inputs, lambda name, path: _seen(path, encoder, request.size))
+    for line in skipped:
+        context.record.notes.append(line)
+        notice(line)
     rows, blocks = [], []
-    for index, (name, path) in enumerate(inputs.items()):
-        on_progress(name, index, len(inputs))
-        found = flip(encoder, head, _seen(path, encoder, request.size), wanted, request.steps or 100)
+    for index, (name, pixels) in enumerate(pictures.items()):
+        on_progress(name, index, len(pictures))
+        found = flip(encoder, head, pixels, wanted, request.steps or 100)
         files = [request.out / f"seed-0000-{name}-{which}.png" for which in ("before", "after")]
         for file, which, one in zip(files, ("before", "after"), (found.before, found.after), strict=True):
-            png.save(one[0], file, {"tool": "guide", "kind": "invert", "variant": which, "input": Path(path).name, "probe": probe,
+            png.save(one[0], file, {"tool": "guide", "kind": "invert", "variant": which, "input": Path(inputs[name]).name, "probe": probe,
                                     "seed": 0, "prompt": f"{found.was} -> {found.became}", "l2_norm": found.norm})
         rows.append({"input": name, "probe": probe, "was": found.was, "became": found.became, "flipped": found.found,
                      "l2_norm": found.norm, "grey_levels": found.levels, "largest_grey_levels": found.largest,
@@ -179,10 +185,10 @@ def _flipped(request: Request, context: Context, inputs: dict[str, str], on_prog
         blocks.append(_row(name, found))
     frame = pd.DataFrame(rows)
     Report(frame, {}).to_csv(request.out / "report.csv")
-    (request.out / "report.json").write_text(json.dumps({"rows": record.plain(rows)}, indent=1))
+    (request.out / "report.json").write_text(json.dumps({"rows": record.plain(rows), "skipped": skipped}, indent=1))
     sheet.save(request.out / "sheet.png", f"The smallest change that flips the {probe} reading", [sheet.Block("", tuple(blocks))],
                request.command or record.typed(), side=224)
-    lines = [*map(_sentence, rows), *_sensitivity(request, encoder, probe)]
+    lines = [*map(_sentence, rows), *skipped, *_sensitivity(request, encoder, probe)]
     return Result(request.out, request.out / "sheet.png", frame, tuple(lines))
 
 

@@ -1,6 +1,7 @@
 """What came of a transfer: photograph and picture side by side, read by the probes and the verdict, and how far they are apart."""
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,8 +24,8 @@ from probes.image import load, resize, to_pil
 from probes.judge import Judge
 
 if TYPE_CHECKING:
+    from guide.transfer.photographs import Opened
     from guide.transfer.request import Request
-    from guide.transfer.run import Opened
 
 SHOWN = 24  # inputs on the sheet
 SHORT = {"self-similarity": "self-sim."}
@@ -74,7 +75,8 @@ class Result:
                  if column in made and made[column].notna().any()]
         lines += [f"Mean gain in log-odds: {', '.join(gains)}."] if gains else []
         lines += [f"Signs of reward hacking: {count} with {said}." for said, count in flags.counted(made).items()]
-        return [*lines, *(f"Reliability of {name}: {sentence}" for name, sentence in self.report.summary["reliability"].items())]
+        trust = (f"Reliability of {name}: {sentence}" for name, sentence in self.report.summary["reliability"].items())
+        return [*lines, *self.report.summary.get("skipped", ()), *trust]
 
     def _judged(self, made: pd.DataFrame) -> list[str]:
         """In how many pictures the verdict, which did not steer, puts an asked style first, and in how many photographs it did already."""
@@ -92,10 +94,12 @@ class Result:
                 f"photographs before{odds}){recall}."]
 
 
-def outcome(request: Request, photos: dict[str, Opened], encoder: Encoder, verdict: Judge, device: str) -> Result:
+def outcome(request: Request, photos: dict[str, Opened], encoder: Encoder, verdict: Judge, device: str,
+            skipped: Sequence[str] = ()) -> Result:
     """Read photographs and pictures and write report.csv, report.json and sheet.png beside them.
 
-    The photograph is read at the size at which it was repainted, so that both are seen alike.
+    `skipped`: sentences on inputs that are not among the photographs, which go into the report's summary. A photograph is read at
+    the size at which it was repainted, so that both are seen alike.
     """
     rows, pixels = [], []
     for name, photo in photos.items():
@@ -122,7 +126,7 @@ def outcome(request: Request, photos: dict[str, Opened], encoder: Encoder, verdi
     if {"style_gain", "verdict_gain"} <= set(frame):
         hacked = (frame["style_gain"].astype(float) > 0) & (frame["verdict_gain"].astype(float) < 0)
         frame["flags"] = [flags.HACKED if one else said for one, said in zip(hacked, frame["flags"], strict=True)]
-    report = Report(frame, read.summary)
+    report = Report(frame, read.summary | {"skipped": list(skipped)})
     report.to_csv(request.out / "report.csv")
     report.to_json(request.out / "report.json")
     result = Result(request.out, request.out / "sheet.png", report, request.keep)
