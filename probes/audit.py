@@ -81,6 +81,7 @@ def audit(
     if verdict:
         verdict.check(steerers)
     before, beside = (inputs.items(other)[0] if other is not None else [] for other in (baseline, reference))
+    pairing.refuse_itself(before, found)
     # Beyond what a page shows, thumbnails of the pictures that it chooses are made in the end.
     reading = Reading(reader, verdict, thumbnails=gallery and len(found) <= columns.SHOWN)
     ledger, total = Ledger(Path(folder) / "parts" if folder else None), len(found) + len(before) + len(beside)

@@ -3,9 +3,13 @@
 import numpy as np
 import pytest
 
-from probes.auditing import columns, summary
+from probes.auditing import columns, keeping, pairing, summary
+from probes.auditing.item import Item
 from probes.auditing.rates import rate, wilson
-from probes.auditing.sentences import _damage, _share
+from probes.auditing.sentences import _baseline, _damage, _share, sentences
+from probes.encoders import load
+from probes.errors import UserError
+from probes.judge import load as judge
 
 
 def rows(count, **cells):
@@ -18,7 +22,7 @@ def rows(count, **cells):
 
 def test_pictures_without_a_prompt_are_no_cluster():
     table = rows(41, artifact_kind=lambda k: "blur" if k < 2 else "", prompt=lambda k: f"p{k}" if k < 3 else "")
-    assert len(set(summary.clusters(table))) == 41
+    assert len(set(keeping.clusters(table))) == 41
     found = summary._artifacts(table, {}, None)
     assert (found["rate"], found["prompts"], found["mean_over_prompts"]) == (2 / 41, 0, None)
     assert found["interval"] == pytest.approx(wilson(2 / 41, 41))
@@ -61,9 +65,9 @@ def test_prompts_kept_or_lost_as_a_whole_widen_the_interval():
 
 def test_the_sentence_says_over_how_many_prompts():
     table = rows(14, kept=lambda k: k % 2 == 0, prompt=lambda k: f"p{k % 7}")
-    assert _share(summary._kept(table)).endswith(" over 7 prompts)")
-    assert "over" not in _share(summary._kept(rows(14, kept=True, prompt=lambda k: f"p{k}")))
-    assert "over" not in _share(summary._kept(rows(14, kept=True)))
+    assert _share(keeping.kept(table)).endswith(" over 7 prompts)")
+    assert "over" not in _share(keeping.kept(rows(14, kept=True, prompt=lambda k: f"p{k}")))
+    assert "over" not in _share(keeping.kept(rows(14, kept=True)))
 
 
 def test_intervals_hold_their_rate():
@@ -74,3 +78,63 @@ def test_intervals_hold_their_rate():
             _, low, high = rate(rng.random(len(chances)) < chances, np.arange(len(chances)) // 8)
             hits[count] += low <= 0.3 <= high
     assert min(hits.values()) > 0.88 * 150, hits
+
+
+def run_of(count):
+    """A run of `count` pairs: every guided picture kept its style, of the unguided ones the first."""
+    return rows(2 * count, variant=lambda k: ("unguided", "guided")[k % 2], seed=lambda k: k // 2, prompt="a jug",
+                kept=lambda k: k % 2 == 1 or k == 0, style_top="baroque", verdict_style=lambda k: "baroque" if k % 2 or not k else "cubism",
+                contrast=0.2, saturation=0.2, high_frequency=0.2)  # fmt: skip
+
+
+def test_variants_and_their_pairs_are_told_apart():
+    table = run_of(4)
+    pairing.pair_variants(table)
+    assert table["baseline_kept"].dropna().tolist() == [True, False, False, False]
+    found = summary.summarise(table, load("embedded"), judge("verdict"), {}, steered=False)
+    said = list(sentences(found))
+    first = next(one for one in said if one.startswith("baroque"))
+    assert "in unguided 1 of 4 (25%" in first
+    assert "; guided 4 of 4 (100%" in first
+    assert "5 of 8" not in first
+    pairs = found["baseline"]["kept"]["guided"]
+    assert (pairs["kept"], pairs["baseline_kept"], pairs["gained"], pairs["lost"], pairs["change"]) == (4, 1, 3, 0, 0.75)
+    assert pairs["interval"][0] < 0.75 <= pairs["interval"][1] <= 1
+    assert any("by pairs: guided 4 of 4, unguided 1 of 4; 3 gained it, 0 lost it: +75 points, 95 % interval" in one for one in said)
+    assert "guided 4 of 4, baseline 1 of 4" in " ".join(_baseline(found["baseline"], 4))
+
+
+def test_a_change_has_an_interval_that_holds_it():
+    rng, hits = np.random.default_rng(0), 0
+    for _ in range(200):
+        before = rng.random(40) < 0.3
+        after = np.where(rng.random(40) < 0.5, before, rng.random(40) < 0.7)  # kept by .5, the change .2
+        low, high = keeping._paired(rows(40, kept=lambda k, a=after: a[k], baseline_kept=lambda k, b=before: b[k]))["interval"]
+        hits += low <= 0.2 <= high
+    assert 0.9 * 200 < hits < 200
+    same = keeping._paired(rows(40, kept=lambda k: k % 2 == 0, baseline_kept=lambda k: k % 2 == 0))
+    assert (same["gained"], same["lost"], same["change"]) == (0, 0, 0.0)
+    assert same["interval"] == pytest.approx([0, 0], abs=0.01)
+
+
+def test_exact_copies_are_no_evidence():
+    table = rows(40, kept=lambda k: k % 4 == 0, baseline_kept=False, artifact_kind="blur")
+    table["sha256"] = [bytes([k % 4] * 32) for k in range(40)]
+    found, single = keeping.kept(table), keeping.kept(table.head(4))
+    assert (found["judged"], found["kept"], found["copies"]) == (4, 1, 36)
+    assert found["kept_interval"] == single["kept_interval"]
+    assert _share(found).endswith("; 36 exact copies not counted again)")
+    assert keeping.paired(table)[""]["pairs"] == 4
+    assert summary._artifacts(table, {}, None)["damaged"] == 4
+    table["variant"] = ["guided" if k < 20 else "unguided" for k in range(40)]  # guidance that changes nothing makes no copy
+    assert keeping.kept(table)["judged"] == 8
+
+
+def test_a_baseline_is_not_what_is_audited(tmp_path):
+    some = [Item(f"{k}", str(tmp_path / f"{k}.png")) for k in range(3)]
+    around = [Item("x", f"{tmp_path}/../{tmp_path.name}/{k}.png") for k in range(3)]
+    for before in (some, [*some, Item("3", str(tmp_path / "3.png"))], around):
+        with pytest.raises(UserError, match="compared with itself"):
+            pairing.refuse_itself(before, some)
+    pairing.refuse_itself(some[:2], some)
+    pairing.refuse_itself([], some)

@@ -1,19 +1,32 @@
 """Pairs each picture with its counterpart, by seed and prompt or by name and never by order, and says how it drifted."""
 
+import os
 from collections.abc import Sequence
 from pathlib import PurePath
 
 import pandas as pd
+from torch import Tensor
 
 from probes.auditing.columns import LATER, SEPARATOR
 from probes.auditing.intention import Intention
 from probes.auditing.item import Item
 from probes.auditing.looks import LOOKS
+from probes.errors import UserError
 
 GAINS = {"guide_gain": "style_log_odds", "verdict_gain": "verdict_log_odds"}
 UNGUIDED = "unguided"
 ALONE = "the baseline has no picture of its seed and prompt, or of its name"
 SHARED = "several pictures have its seed and prompt, or its name, so that it is not paired"
+
+
+def refuse_itself(before: Sequence[Item], after: Sequence[Item]) -> None:
+    """A UserError where every picture that is audited is in the baseline too, so that each would be compared with itself."""
+    def places(items: Sequence[Item]) -> set:
+        return {(id(item.source) if isinstance(item.source, Tensor) else os.path.realpath(item.source), item.offset) for item in items}
+
+    if before and places(after) <= places(before):
+        raise UserError("The baseline holds the very pictures that are audited, each of which would be compared with itself; "
+                        "give pictures made without what is to be measured.")  # fmt: skip
 
 
 def intents(before: Sequence[Item], after: Sequence[Item], meant: Sequence[Intention | None]) -> list[Intention | None]:
@@ -24,7 +37,8 @@ def intents(before: Sequence[Item], after: Sequence[Item], meant: Sequence[Inten
 
 
 def pair(rows: pd.DataFrame, before: pd.DataFrame) -> None:
-    """Fill in for each row that has one counterpart its name (`baseline`), the drift of its looks and the gains of guide and judge.
+    """Fill in for each row that has one counterpart its name (`baseline`), whether that kept the style of both (`baseline_kept`), the
+    drift of its looks and the gains of guide and judge.
 
     A key that two pictures of a side share pairs neither of them, and a note says so.
     """
@@ -64,6 +78,7 @@ def _drift(rows: pd.DataFrame, before: pd.DataFrame, counterpart: pd.Series) -> 
     for name in LOOKS:
         rows.loc[at, f"{name}_drift"] = rows.loc[at, name].to_numpy() - other[name].to_numpy()
     same = at[rows.loc[at, "style_target"].to_numpy() == other["style_target"].to_numpy()]
+    rows.loc[same, "baseline_kept"] = before.loc[counterpart[same], "kept"].to_numpy()
     for gain, name in GAINS.items():
         rows.loc[same, gain] = rows.loc[same, name].to_numpy() - before.loc[counterpart[same], name].to_numpy()
 

@@ -25,7 +25,8 @@ def sentences(found: dict) -> Iterator[str]:
         if style["kept_rate"] is not None:
             recall = style["verdict_recall_on_real_paintings"]
             beside = f"it recognises {recall:.0%} of real ones" if recall is not None else "its recall on real ones is not known"
-            yield f"{target}: the verdict sees it in {_share(style)}; {beside}."
+            shares = [f"{name or 'others'} {_share(said)}" for name, said in style["variants"].items() if said["judged"]]
+            yield f"{target}: the verdict sees it in {'; '.join(shares) if len(shares) > 1 else _share(style)}; {beside}."
         elif found["judge"]:
             yield f"{target}: the verdict does not know this style."
     if found["mean_year_error"] is not None:
@@ -60,11 +61,15 @@ def _share(said: dict) -> str:
     """`4 of 8 (50%, 95 % interval 22% to 78% over 2 prompts)`."""
     low, high = said["kept_interval"]
     between = f", 95 % interval {low:.0%} to {high:.0%}" if low is not None else ""
-    return f"{said['kept']} of {said['judged']} ({said['kept_rate']:.0%}{between}{_over(said) if between else ''})"
+    return f"{said['kept']} of {said['judged']} ({said['kept_rate']:.0%}{between}{_over(said) if between else ''}{_copies(said)})"
 
 
 def _over(said: dict) -> str:
     return f" over {said['prompts']} prompts" if said["prompts"] else ""
+
+
+def _copies(said: dict) -> str:
+    return f"; {said['copies']} exact cop{'y' if said['copies'] == 1 else 'ies'} not counted again" if said["copies"] else ""
 
 
 def _misunderstood(noted: dict[str, int]) -> Iterator[str]:
@@ -98,7 +103,8 @@ def _damage(found: dict) -> Iterator[str]:
         damaged = "is" if seen["damaged"] == 1 else "are"
         if seen["read"]:
             beside = f"; of undamaged paintings of these styles {seen['expected']:.0%} look so too" if seen["expected"] is not None else ""
-            yield f"Artifacts: {seen['damaged']} of {seen['read']} images {damaged} damaged ({seen['rate']:.0%}{over}){listed}{beside}."
+            share = f"{seen['rate']:.0%}{over}{_copies(seen)}"
+            yield f"Artifacts: {seen['damaged']} of {seen['read']} images {damaged} damaged ({share}){listed}{beside}."
         if seen["doubtful"]:
             many = f"{seen['doubtful']} images set" if seen["doubtful"] > 1 else "1 image sets"
             yield f"{many} off the artifact probe and {'are' if seen['doubtful'] > 1 else 'is'} not counted: {NO_PAINTINGS}."
@@ -127,6 +133,11 @@ def _baseline(pairs: dict | None, given: int) -> Iterator[str]:
         return
     if given and pairs["unpaired"]:
         yield f"{pairs['unpaired']} of {pairs['pairs'] + pairs['unpaired']} images have no counterpart in the baseline; their notes say so."
+    other = "baseline" if given else "unguided"
+    for name, said in pairs["kept"].items():
+        change = f"{said['change'] * 100:+.0f} points{_points(said['interval'])}{_over(said)}{_copies(said)}"
+        yield (f"Style kept, by pairs: {name or 'pictures'} {said['kept']} of {said['pairs']}, {other} {said['baseline_kept']} of "
+               f"{said['pairs']}; {said['gained']} gained it, {said['lost']} lost it: {change}.")  # fmt: skip
     drift = ", ".join(f"{name.replace('_', ' ')} {pairs[f'mean_{name}_drift']:+.3f}" for name in LOOKS
                       if pairs[f"mean_{name}_drift"] is not None)  # fmt: skip
     yield f"Against the {pairs['pairs']} counterparts: {drift}."
@@ -143,6 +154,10 @@ def _baseline(pairs: dict | None, given: int) -> Iterator[str]:
 
 def _interval(ends: list[float | None], form: str) -> str:
     return f" [{ends[0]:{form}}, {ends[1]:{form}}]" if ends[0] is not None else ""
+
+
+def _points(ends: list[float | None]) -> str:
+    return f", 95 % interval {ends[0] * 100:+.0f} to {ends[1] * 100:+.0f}" if ends[0] is not None else ""
 
 
 def _rated(name: str, said: dict) -> Iterator[str]:

@@ -5,6 +5,7 @@ import pandas as pd
 
 from probes.auditing import doubt, flags
 from probes.auditing.columns import SEPARATOR, rated
+from probes.auditing.keeping import by_variant, clusters, kept, once, paired, together
 from probes.auditing.looks import LOOKS
 from probes.auditing.rates import rate, ratio
 from probes.auditing.ratings import agreed, agreement
@@ -102,35 +103,12 @@ def _trusted(judge: Judge) -> dict[str, str]:
     return found
 
 
-def clusters(rows: pd.DataFrame) -> np.ndarray:
-    """What is resampled together: the pictures of one prompt. Those without a prompt are a cluster each, and all are where but one
-    prompt is there."""
-    codes = pd.factorize(rows["prompt"].replace("", pd.NA))[0]
-    if codes.max(initial=-1) < 1:
-        return np.arange(len(rows))
-    return np.where(codes < 0, len(rows) + np.arange(len(rows)), codes)
-
-
-def _together(rows: pd.DataFrame) -> int:
-    """How many prompts hold pictures together in an interval; 0 where each picture stands by itself."""
-    prompts = rows.loc[rows["prompt"] != "", "prompt"]
-    return prompts.nunique() if prompts.duplicated().any() and prompts.nunique() > 1 else 0
-
-
-def _kept(rows: pd.DataFrame) -> dict:
-    """How many of the judged rows kept their style; `prompts`: how many hold pictures together in the interval, 0 where none does."""
-    judged = rows[rows["kept"].notna()]
-    values = judged["kept"].astype(bool).to_numpy()
-    kept, low, high = rate(values, clusters(judged)) if len(judged) else (None, None, None)
-    return {"images": len(rows), "judged": len(judged), "kept": int(values.sum()), "kept_rate": kept, "kept_interval": [low, high],
-            "prompts": _together(judged)}  # fmt: skip
-
-
 def _style(target: str, rows: pd.DataFrame, judge: Judge | None) -> dict:
     names = [part.split(":")[0] for part in target.split(",")]
     recalls = [judge.recall[name] for name in names if name in judge.recall] if judge else []
     return {
-        **_kept(rows),
+        **kept(rows),
+        "variants": by_variant(rows),
         "verdict_recall_on_real_paintings": sum(recalls) / len(recalls) if len(recalls) == len(names) else None,
         **{f"mean_{name}": mean(rows, name) for name in MEANS},
     }
@@ -152,14 +130,14 @@ def _groups(rows: pd.DataFrame, column: str, damage: bool, diversity: dict[str, 
     if len(most) < 2:
         return {}
     values = values[values.isin(most)]
-    return {str(value): {**_kept(some := rows.loc[at]), **{f"mean_{name}": mean(some, name) for name in MEANS}, **_of_group(some, damage),
+    return {str(value): {**kept(some := rows.loc[at]), **{f"mean_{name}": mean(some, name) for name in MEANS}, **_of_group(some, damage),
                          "diversity": diversity.get(str(value))}
             for value, at in values.groupby(values, sort=False).groups.items()}  # fmt: skip
 
 
 def _of_group(rows: pd.DataFrame, damage: bool) -> dict:
     """The share of damaged pictures; agreement of guide and verdict; transfer; signs of reward hacking."""
-    seen = rows[doubt.counts(rows)]
+    seen = once(rows[doubt.counts(rows)])
     damaged = float((seen["artifact_kind"] != "").mean()) if damage and len(seen) else None
     return {"damaged_rate": damaged, "kappa": _kappa(rows), "transfer": _transfer(rows), "flags": flags.counted(rows)}
 
@@ -186,15 +164,16 @@ def _artifacts(rows: pd.DataFrame, alarms: dict[str, float], foreign: dict | Non
     how many real paintings of these styles set off the alarm too.
     """
     known = doubt.counts(rows) & (foreign is None)
-    found = {"read": int(known.sum()), "doubtful": int(((rows["artifact_kind"] != "") & ~known).sum()), "foreign": foreign}
-    rows = rows[known]
+    found = {"doubtful": int(((rows["artifact_kind"] != "") & ~known).sum()), "foreign": foreign}
+    rows = once(rows[known])
+    found |= {"read": len(rows), "copies": int(known.sum()) - len(rows)}
     if not len(rows):
         return found | {"rate": None, "interval": [None, None], "prompts": 0, "mean_over_prompts": None, "damaged": 0, "kinds": {},
                         "expected": None}  # fmt: skip
     damaged = rows["artifact_kind"] != ""
     value, low, high = rate(damaged, clusters(rows))
     kinds = rows.loc[damaged, "artifact_kind"].value_counts()
-    found |= {"rate": value, "interval": [low, high], "prompts": _together(rows), "damaged": int(damaged.sum())}
+    found |= {"rate": value, "interval": [low, high], "prompts": together(rows), "damaged": int(damaged.sum())}
     found |= {"mean_over_prompts": _over_prompts(damaged, rows["prompt"])}
     return found | {"kinds": {str(kind): int(count) for kind, count in kinds.items()}, "expected": doubt.expected(rows, alarms)}
 
@@ -250,5 +229,5 @@ def _baseline(rows: pd.DataFrame) -> dict | None:
         some = pairs[pairs[name].notna()]
         value, low, high = ratio(some[name].to_numpy(), np.ones(len(some)), clusters(some)) if len(some) else (None, None, None)
         found |= {f"mean_{name}": value, f"{name}_interval": [low, high]}
-    return found | {"transfer": _transfer(pairs), "flags": flags.counted(pairs)}
+    return found | {"kept": paired(pairs), "transfer": _transfer(pairs), "flags": flags.counted(pairs)}
 
