@@ -117,10 +117,33 @@ def test_a_region_painted_on_a_transparent_layer_of_another_size_is_where_it_is_
     layer.save(tmp_path / "layer.png")
     done = run(folder / "astronaut.png", "--style", "cubism", "--region", tmp_path / "layer.png", "--steps", "2", "--out", tmp_path / "out")
     assert done.exit_code == 0, done.output
-    assert "stretched to 96 x 80" in " ".join(done.output.split())
+    assert "the region" not in " ".join(done.output.split())
     with Image.open(folder / "astronaut.png") as before, Image.open(tmp_path / "out" / "seed-0000-astronaut.png") as after:
         assert before.convert("RGB").crop((0, 0, 46, 80)).tobytes() == after.crop((0, 0, 46, 80)).tobytes()
         assert before.convert("RGB").crop((50, 0, 96, 80)).tobytes() != after.crop((50, 0, 96, 80)).tobytes()
+
+
+def test_a_region_of_another_shape_than_the_photograph_is_refused(folder, tmp_path):
+    for size, code in (((80, 96), 2), ((99, 80), 2), ((97, 80), 0)):
+        Image.new("L", size, 255).save(tmp_path / "mask.png")
+        done = run(folder / "coffee.png", "--style", "cubism", "--region", tmp_path / "mask.png", "--steps", "1", "--size", "48", "--out",
+                   tmp_path / "out")
+        assert done.exit_code == code, done.output
+        assert ("anothershapethan" in "".join(done.output.split())) == (code == 2)
+        assert (tmp_path / "out").exists() == (code == 0)
+
+
+def test_transparent_places_are_said_to_be_painted_as_white(folder, tmp_path):
+    said = "transparent places were laid over white"
+    for alpha, note in ((255, False), (254, True)):
+        with Image.open(folder / "coffee.png") as picture:
+            layer = picture.convert("RGBA")
+        layer.putpixel((3, 3), (0, 0, 0, alpha))
+        layer.save(tmp_path / f"{alpha}.png")
+        done = run(tmp_path / f"{alpha}.png", "--style", "cubism", "--steps", "1", "--size", "48", "--out", tmp_path / f"{alpha}")
+        assert done.exit_code == 0, done.output
+        assert (said in " ".join(done.output.split())) == note
+        assert any(said in line for line in json.loads((tmp_path / f"{alpha}" / "record.json").read_text())["notes"]) == note
 
 
 def test_strength_zero_is_the_photograph(folder, tmp_path):

@@ -3,7 +3,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
@@ -13,18 +12,21 @@ from guide.transfer.sources import Sources
 from probes import image
 from probes.errors import UserError
 
+SHAPE = .02  # by which the ratio of a region's sides may differ from the photograph's
 Read = TypeVar("Read")
 
 
 @dataclass(frozen=True, eq=False)
 class Opened:
-    """A photograph as it is repainted: `pixels` `(1, 3, h, w)` at the size asked for, and the region's `mask` `(1, 1, h, w)`."""
+    """A photograph as it is repainted: `pixels` `(1, 3, h, w)` at the size asked for, and the region's `mask` `(1, 1, h, w)`; `size` of
+    the file, height and width."""
 
     path: str
     pixels: Tensor
     sha256: str
     mask: Tensor | None
     notes: tuple[str, ...] = ()
+    size: tuple[int, int] = (0, 0)
 
 
 def photographs(sources: Sources, request: Request, device: str) -> tuple[dict[str, Opened], list[str]]:
@@ -50,7 +52,7 @@ def readable(inputs: dict[str, str], read: Callable[[str, str], Read]) -> tuple[
 
 def _opened(path: str, request: Request, digest: str) -> Opened:
     """The photograph at the size asked for, with notes on what that changed. UserError where it is none, or too small to be read."""
-    pixels, notes = image.load(path), []
+    pixels, notes = image.load(path), ["transparent places were laid over white, and are painted as such"] if _transparent(path) else []
     height, width = pixels.shape[-2:]
     longer = request.size or min(max(height, width), _made_for(request))
     if longer != max(height, width):
@@ -62,7 +64,7 @@ def _opened(path: str, request: Request, digest: str) -> Opened:
     if min(pixels.shape[-2:]) < 32:
         raise UserError(f"{path} is repainted at {pixels.shape[3]} x {pixels.shape[2]} pixels, too few to be read; 32 a side is the least: "
                         f"--size {-(-32 * max(height, width) // min(height, width))} enlarges it.")
-    return Opened(path, pixels, digest, None, tuple(notes))
+    return Opened(path, pixels, digest, None, tuple(notes), (height, width))
 
 
 def _made_for(request: Request) -> int:
@@ -70,21 +72,30 @@ def _made_for(request: Request) -> int:
     return (pipelines.find(request.model).size or SIDE) if request.engine == "diffusion" else SIDE
 
 
+def _transparent(path: str) -> bool:
+    """Whether any pixel of the file lets something behind it through."""
+    with Image.open(path) as file:
+        return file.has_transparency_data and file.convert("RGBA").getchannel("A").getextrema()[0] < 255
+
+
 def _masked(photo: Opened, region: str, device: str) -> Opened:
-    notes = list(photo.notes)
-    mask = _mask(region, tuple(photo.pixels.shape[-2:]), notes).to(device) if region else None
-    return replace(photo, pixels=photo.pixels.to(device), mask=mask, notes=tuple(notes))
+    mask = _mask(region, photo).to(device) if region else None
+    return replace(photo, pixels=photo.pixels.to(device), mask=mask)
 
 
-def _mask(path: str, size: tuple[int, int], notes: list[str]) -> Tensor:
-    """White is repainted, black and transparent are left alone, grey is in between: `(1, 1, h, w)`. UserError where nothing is white."""
+def _mask(path: str, photo: Opened) -> Tensor:
+    """White is repainted, black and transparent are left alone, grey is in between: `(1, 1, h, w)`, at the photograph's size. UserError
+    where nothing is white, or where the mask has another shape than the photograph."""
     mask = image.load(path).mean(1, keepdim=True)
     with Image.open(path) as file:
         if file.has_transparency_data:  # which `load` lays over white
             alpha = ImageOps.exif_transpose(file).convert("RGBA").getchannel("A")
             mask = (mask - 1 + image.from_pil(alpha)[:, :1]).clamp(0, 1)
-    if mask.shape[-2:] != torch.Size(size):
-        notes.append(f"the region of {mask.shape[3]} x {mask.shape[2]} pixels was stretched to {size[1]} x {size[0]}")
+    (height, width), size = mask.shape[-2:], tuple(photo.pixels.shape[-2:])
+    if abs(width * photo.size[0] / (height * photo.size[1]) - 1) > SHAPE:
+        raise UserError(f"the region in {path} has {width} x {height} pixels, another shape than {photo.path} with {photo.size[1]} x "
+                        f"{photo.size[0]}; draw it over the photograph, so that both are as wide and as high.")
+    if (height, width) != size:
         mask = image.resize(mask.expand(-1, 3, -1, -1), size, "bilinear")[:, :1].clamp(0, 1)
     if not bool((mask > .5).any()):
         raise UserError(f"the region in {path} is empty: it holds nothing brighter than middle grey; paint white what is to be repainted.")
