@@ -181,6 +181,23 @@ def test_near_duplicates_name_the_first_of_them():
     assert rows["duplicate_bits"].tolist()[2:] == [3, 0, 1]
 
 
+@pytest.mark.parametrize(
+    ("damaged", "variants", "of"),
+    [
+        ("blur,,blur", ",,", ["b", None, "b"]),
+        ("blur,blur,blur", ",,", [None, "a", "a"]),
+        (",,blur", ",,", [None, "a", "a"]),
+        (",blur,", ",,unguided", ["c", "c", None]),
+    ],
+)
+def test_of_pictures_alike_the_original_is_named_where_it_is_known(damaged, variants, of):
+    cells = zip("abc", (0, 7, 1), damaged.split(","), variants.split(","), strict=True)
+    rows = inside([hashed(name, bits, artifacts=0.5, artifact_kind=kind, variant=variant) for name, bits, kind, variant in cells])
+    likeness.mark(rows)
+    assert named(rows, "duplicate_of") == of
+    assert rows["duplicate_bits"].isna().tolist() == [one is None for one in of]
+
+
 def test_beyond_what_can_be_compared_equal_hashes_still_count(monkeypatch):
     monkeypatch.setattr(likeness, "MOST", 2)
     rows = inside([hashed("a", 5), hashed("b", 5), hashed("c", 7)])

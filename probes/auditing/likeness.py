@@ -5,7 +5,9 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
+from probes.auditing import doubt
 from probes.auditing.looks import BLANK
+from probes.auditing.pairing import UNGUIDED
 
 # Of 256 bits. Measured on 600 paintings of 144 pixels: halving, JPEG at quality 30 and noise change at most 32 bits in all of 200, a
 # change of brightness in 199, a crop by 3 % a side in 65; of 179,700 pairs of different paintings the nearest are 61 bits apart.
@@ -16,7 +18,10 @@ FLAT = 0.01  # of contrast: the hash of a flatter picture is nothing but roundin
 
 
 def mark(rows: pd.DataFrame) -> None:
-    """Fill in `duplicate_of` and `duplicate_bits` of those that repeat an earlier one; the first of them is named.
+    """Fill in `duplicate_of` and `duplicate_bits` of those alike; of a group one is named: the original where it is known, else the first.
+
+    The original is the only one of a group that is unguided, or else the only one that is undamaged while all others count as damaged.
+    `duplicate_bits` is how far each is from the nearest before it.
 
     Two pictures are near-duplicates where their hashes of structure differ in at most 32 of 256 bits, unless they are two variants of
     one seed and prompt, which are alike on purpose. Blank pictures repeat each other where they are of one colour.
@@ -53,9 +58,28 @@ def mark(rows: pd.DataFrame) -> None:
                 roots[k] = roots.get(int(nearest[place]), int(nearest[place]))
                 original[at[k]], bits[at[k]] = at[roots[k]], int(least[place])
     if original:
+        _rerooted(rows, original, bits)
         names = rows["image"]
         rows.loc[list(original), "duplicate_of"] = [names[one] for one in original.values()]
         rows.loc[list(bits), "duplicate_bits"] = list(bits.values())
+
+
+def _rerooted(rows: pd.DataFrame, original: dict[int, int], bits: dict[int, int]) -> None:
+    """Name the original of a group, where it is known, in place of the first: in both dicts."""
+    groups: dict[int, list[int]] = {}
+    for k, one in original.items():
+        groups.setdefault(one, [one]).append(k)
+    some = rows.loc[sorted(original.keys() | groups.keys())]
+    unguided, known, damaged = (one.to_dict() for one in (some["variant"] == UNGUIDED, doubt.counts(some), some["artifact_kind"] != ""))
+    for first, group in groups.items():
+        plain, whole = [k for k in group if unguided[k]], [k for k in group if not damaged[k]]
+        sure = len(whole) == 1 and all(known[k] for k in group)
+        found = plain[0] if len(plain) == 1 else whole[0] if sure else first
+        if found != first:
+            apart = _apart(_hashes(rows.loc[[first], "fingerprint"]), _hashes(rows.loc[[found], "fingerprint"]))
+            bits[first] = int(apart[0, 0])
+            original |= dict.fromkeys(group, found)
+            del original[found], bits[found]
 
 
 def mark_reference(rows: pd.DataFrame, reference: pd.DataFrame) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from probes.auditing.likeness import NEAR
 from probes.auditing.looks import LOOKS
 
 MANY = 6  # styles that a sentence lists
@@ -38,7 +39,7 @@ def sentences(found: dict) -> Iterator[str]:
     yield from _damage(found)
     if found["duplicates"]:
         many = f"{found['duplicates']} images repeat" if found["duplicates"] > 1 else "1 image repeats"
-        yield f"{many} an earlier one, or nearly; the rows say which."
+        yield f"{many} another one, or nearly (at most {NEAR} of 256 bits of a hash of structure apart); the rows say which."
     if found["out_of_domain"]:
         lie = "lies" if found["out_of_domain"] == 1 else "lie"
         yield f"{found['out_of_domain']} of {found['read']} {lie} farther from the paintings behind the readings than 99 % of real ones do."

@@ -101,7 +101,7 @@
     const row = order[open], box = page("detail"), body = make("div", "body"), table = make("table"), heading = make("h3", "", data.names[row]);
     heading.id = "detail-name";
     for (const [name, label] of [["style_target", "meant"], ["style_top", "guide sees"], ["verdict_style", "verdict sees"], ["scene", "scene"], ["artifact_kind", "damage"], ["artifact_where", "where"], ["variant", "variant"],
-      ["strategy", "strategy"], ["generator", "generator"], ["group", "group"], ["prompt", "prompt"], ["baseline", "counterpart"], ["duplicate_of", "near-duplicate of"],
+      ["strategy", "strategy"], ["generator", "generator"], ["group", "group"], ["prompt", "prompt"], ["baseline", "counterpart"], ["duplicate_of", "alike to"],
       ["reference_match", "repeats the reference"], ["flags", "signs of reward hacking"], ["notes", "noted"]]) {
       if (!word(name, row)) continue;
       const line = table.insertRow(), said = make("td", "", word(name, row));
