@@ -19,6 +19,7 @@ from probes.heads import card
 from probes.heads.head import Head, YearHead, width
 from probes.objective import PROBES
 from probes.paths import printable
+from probes.period import dated
 from probes.probe import NOT_VALIDATED, Probe, seen_by
 
 if TYPE_CHECKING:
@@ -47,11 +48,10 @@ class Fitted:
     encoder: Encoder
 
     def read(self, embeddings: Tensor) -> dict[str, Tensor | list]:
-        """`<name>_probabilities` `(n, k)` over `labels`, or `year` and its span `(n,)`."""
+        """`<name>_probabilities` `(n, k)` over `labels`, or `year` and its span, see `period.dated`."""
         embeddings = seen_by(self.head, self.encoder, embeddings)
         if hasattr(self.head, "expected"):
-            low, high = self.head.span(embeddings)
-            return {"year": self.head.expected(embeddings), "year_low": low, "year_high": high}
+            return dated(self.head, embeddings)
         return {f"{self.name}_probabilities": self.head.probabilities(embeddings), "labels": list(self.head.labels)}
 
 
@@ -123,16 +123,25 @@ def readings(files: Sequence[Path | str], encoder: Encoder, stems: Sequence[Path
 
 
 def words(probe: dict, top: int = 3) -> str:
-    """A probe's row in a line: `baroque 0.61, rococo 0.22`, `1712 (1650-1780)`, `figures 0.91`."""
+    """A probe's row in a line: `baroque 0.61, rococo 0.22`, `1712 (1650-1780)`, `figures 0.91`.
+
+    A span ends where the head's years do: `1873 (1790-1940 or later)`.
+    """
     parts = []
     for name, value in probe.items():
         if isinstance(value, dict) and name != "year_probabilities":
             parts += [f"{label} {share:.2f}" for label, share in sorted(value.items(), key=lambda item: -item[1])[:top]]
         elif name == "year":
-            parts.append(f"{value:.0f} ({probe['year_low']:.0f}-{probe['year_high']:.0f})")
+            parts.append(f"{value:.0f} ({_span(probe)})")
         elif isinstance(value, float) and name != "damaged" and not name.startswith("year_"):
             parts.append(f"{name.replace('_', ' ')} {value:.2f}")
     return ", ".join(parts)
+
+
+def _span(probe: dict) -> str:
+    low, high = probe["year_low"], probe["year_high"]
+    first, last = probe.get("year_first", low), probe.get("year_last", high)
+    return f"{max(low, first):.0f}{' or earlier' if low < first else ''}-{min(high, last):.0f}{' or later' if high > last else ''}"
 
 
 def _plain(values: dict[str, Tensor | list], k: int) -> dict:

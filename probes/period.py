@@ -68,15 +68,22 @@ class PeriodProbe(Probe):
     def read(self, embeddings: Tensor) -> dict[str, Tensor | list]:
         """`year`, and the 10 to 90 % span `year_low` to `year_high`: `(n,)` each; where the head has bins, also what it gives each.
 
+        The span may end beyond `year_first` or `year_last` `(n,)`, the first and last bin: that only says earlier or later than these.
         Then `year_probabilities` `(n, m)` lie at the `years` `(m,)` that the recalibration makes of the bins' centres.
         """
         embeddings = seen_by(self.head, self.encoder, embeddings)
-        low, high = self.head.span(embeddings)
-        found = {"year": self.head.expected(embeddings), "year_low": low, "year_high": high}
+        found = dated(self.head, embeddings)
         if not isinstance(self.head, Ordinal):
             return found
         years = self.head.recalibrated(self.head.centres).tolist()
         return found | {"year_probabilities": self.head.probabilities(embeddings), "years": years}
+
+
+def dated(head: YearHead, embeddings: Tensor) -> dict[str, Tensor]:
+    """`year`, `year_low` and `year_high`, and for a head of bins `year_first` and `year_last`: `(n,)` each."""
+    year, (low, high) = head.expected(embeddings), head.span(embeddings)
+    known = {"year_first": head.centres[0], "year_last": head.centres[-1]} if isinstance(head, Ordinal) else {}
+    return {"year": year, "year_low": low, "year_high": high} | {name: value.expand(len(year)) for name, value in known.items()}
 
 
 def from_words(encoder: Encoder) -> Ordinal:

@@ -1,5 +1,6 @@
 """`guide probe` as it is typed: reading, fitting, checking and explaining, and what it says of mistakes."""
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ import cli
 from probes import fitting
 from probes.heads import card
 from probes.labelled import Labelled
+from probes.overview import words
 
 
 def probe(*arguments: object):
@@ -163,6 +165,23 @@ def test_the_heads_that_ship_are_checked_by_what_they_read(paintings, tmp_path, 
         assert row["year"] == pytest.approx(said["year"], abs=.1)
     else:
         assert row["probability"] == pytest.approx(max(said[f"{name}_probabilities"].values()), abs=1e-3)
+
+
+def test_a_span_of_years_ends_where_the_heads_years_do():
+    row = {"year": 1850., "year_low": 1673.4, "year_high": 1957.5, "year_first": 1450., "year_last": 1940., "reliability": "-"}
+    assert words(row) == "1850 (1673-1940 or later)"
+    assert words(row | {"year_low": 1432.5, "year_high": 1500.}) == "1850 (1450 or earlier-1500)"
+    assert words({"year": 1850., "year_low": 1673., "year_high": 1957.}) == "1850 (1673-1957)"
+
+
+def test_what_read_prints_stays_within_the_years_that_the_card_names(paintings):
+    done = probe("read", paintings)
+    assert done.exit_code == 0, done.output
+    rows = [json.loads(line) for line in probe("read", paintings, "--json").stdout.splitlines()]
+    beyond = [row["probes"]["period"]["year_high"] > 1940 for row in rows if "probes" in row]
+    assert done.output.count("-1940 or later)") == sum(beyond)
+    for first, last in re.findall(r"\((\d{4})(?: or earlier)?-(\d{4})(?: or later)?\)", done.output):
+        assert 1450 <= int(first) <= int(last) <= 1940
 
 
 def test_a_head_of_another_width_names_the_widths_there_are(small, paintings, table, tmp_path):
