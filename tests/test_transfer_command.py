@@ -101,6 +101,14 @@ def test_the_terminal_says_in_how_many_pictures_the_verdict_sees_the_style():
     assert unknown[0] == "The verdict does not know the style that was asked for."
 
 
+def test_what_is_as_far_as_another_photograph_is_said_beside_a_bound_that_holds():
+    arguments = [-6., -5., 12., 9.], [-4., -4.2, -5., -.8], [False, False, False, True]
+    far = told(*arguments, structure=[.2, .1], content=[.8, .7]).lines()
+    assert far[0] == ("As far from the photograph as another one is: content 0.75 (between photographs 0.48); the bound "
+                      'on structure does not hold that, --keep "content<=0.24" does.')
+    assert not any("As far" in line for line in told(*arguments, structure=[.2, .1], content=[.3, .2]).lines())
+
+
 def test_outside_of_the_mask_every_pixel_stays(folder, tmp_path):
     done = run(folder / "astronaut.png", "--reference", folder / "coffee.png", "--region", folder / "mask.png", "--steps", "3", "--out",
                tmp_path)

@@ -44,6 +44,7 @@ class Result:
     sheet: Path
     report: Report
     keep: tuple[tuple[str, float], ...]
+    encoder: str = "embedded"
 
     def table(self) -> Table:
         """A row per picture: style before and after in the eyes of guide and verdict, and the distances."""
@@ -70,13 +71,27 @@ class Result:
                 far = broken[f"distance_{name}"].max()
                 lines.append(f"Not kept: {name} <= {bound:g} in {len(broken)} of {len(made)} pictures (largest {far:.3f}); take more "
                              "--steps, or a lower --strength.")
-        lines += self._judged(made)
+        lines += [*self._far(made), *self._judged(made)]
         gains = [f"{name} {made[column].mean():+.2f}" for name, column in (("guide", "style_gain"), ("verdict", "verdict_gain"))
                  if column in made and made[column].notna().any()]
         lines += [f"Mean gain in log-odds: {', '.join(gains)}."] if gains else []
         lines += [f"Signs of reward hacking: {count} with {said}." for said, count in flags.counted(made).items()]
         trust = (f"Reliability of {name}: {sentence}" for name, sentence in self.report.summary["reliability"].items())
         return [*lines, *self.report.summary.get("skipped", ()), *trust]
+
+    def _far(self, made: pd.DataFrame) -> list[str]:
+        """Distances by which the pictures are as far from their photographs as other photographs are: a bound holds no other distance."""
+        means = {name: made[f"distance_{name}"].mean() for name in content.STRANGERS if f"distance_{name}" in made}
+        if self.encoder != "embedded":
+            return []
+        far = {name: mean for name, mean in means.items() if mean >= content.STRANGERS[name]}
+        if not far:
+            return []
+        kept = " and ".join(name for name, _ in self.keep if name not in far)
+        said = ", ".join(f"{name} {mean:.2f} (between photographs {content.STRANGERS[name]:g})" for name, mean in far.items())
+        bounds = ",".join(f"{name}<={content.STRANGERS[name] / 2:g}" for name in far)
+        return [f"As far from the photograph as another one is: {said}; "
+                f'{f"the bound on {kept} does not hold that, " if kept else ""}--keep "{bounds}" does.']
 
     def _judged(self, made: pd.DataFrame) -> list[str]:
         """In how many pictures the verdict, which did not steer, puts an asked style first, and in how many photographs it did already."""
@@ -129,7 +144,7 @@ def outcome(request: Request, photos: dict[str, Opened], encoder: Encoder, verdi
     report = Report(frame, read.summary | {"skipped": list(skipped)})
     report.to_csv(request.out / "report.csv")
     report.to_json(request.out / "report.json")
-    result = Result(request.out, request.out / "sheet.png", report, request.keep)
+    result = Result(request.out, request.out / "sheet.png", report, request.keep, request.encoder)
     _sheet(request, result, photos, pixels)
     return result
 
