@@ -208,6 +208,17 @@ def test_references_of_the_photograph_itself_leave_nothing_to_do(embedded_encode
     assert float(statistics.distance(found, wanted, spread, statistics.STAGES)) < 1e-6
 
 
+def test_distances_of_larger_pictures_are_measured_at_320_pixels_of_the_whole_picture(embedded_encoder):
+    photo = torch.rand(1, 3, 640, 640, generator=torch.Generator().manual_seed(0))
+    measure = content.distances(embedded_encoder, photo, ("ms-ssim",))["ms-ssim"]
+    changed = 1 - photo
+    half = torch.cat([changed[..., :320], photo[..., 320:]], 3)
+    small = content.distances(embedded_encoder, content.fitted(photo), ("ms-ssim",))["ms-ssim"]
+    assert content.fitted(photo).shape == (1, 3, 320, 320)
+    assert float(measure(half)) == pytest.approx(float(small(content.fitted(half))), abs=1e-6)
+    assert 0 < float(measure(half)) < .7 * float(measure(changed))
+
+
 def test_outside_of_the_mask_nothing_changes(photo):
     mask = torch.zeros(1, 1, 96, 96)
     mask[..., 20:60, 20:60] = 1

@@ -176,6 +176,8 @@ def test_strength_zero_is_the_photograph(folder, tmp_path):
     (("coffee.png", "--style", "baroque", "--invert"), "belongs to diffusion"),
     (("coffee.png", "--style", "baroque", "--dtype", "int8"), "--dtype belongs to diffusion"),
     (("coffee.png", "--style", "baroque", "--limit", "artifacts<=x"), "artifacts<=0.1"),
+    (("coffee.png", "--style", "baroque", "--keep", "structure<=0"), "Only the photograph itself keeps structure <= 0"),
+    (("coffee.png", "--style", "baroque", "--keep", "content=.5", "--keep", "ms-ssim<=0.0"), "itself keeps ms-ssim <= 0"),
     (("coffee.png", "--reference", "dot.png"), "too few to read brushwork"),
     (("coffee.png", "--style", "baroque", "--statistics", "gram"), "Gram matrices"),
 ])

@@ -38,11 +38,11 @@ class Distance:
         return self.measure(fitted(images), place)
 
 
-NAMES = {
+NAMES = {  # each of the whole picture, also where a region alone is painted, at LARGEST pixels on the longer side at most
     "structure": "1 - cosine of the encoder's middle feature maps, place by place",
     "self-similarity": "mean difference of the cosines between all pairs of places of a middle feature map",
     "content": "1 - cosine of the encoder's embeddings",
-    "ms-ssim": "1 - multi-scale structural similarity",
+    "ms-ssim": f"1 - multi-scale structural similarity, at {LARGEST} pixels on the longer side at most",
     "lpips": "LPIPS (AlexNet), where the trunk's weights are on disk",
     "artifacts": "severity of damage beyond the photograph's own",
 }  # fmt: skip

@@ -10,7 +10,8 @@ References = Annotated[list[str] | None, typer.Option(
 Words = Annotated[str, typer.Option(help="What it should turn into, in words.")]
 Keep = Annotated[list[str] | None, typer.Option(
     help="The largest distance from the photograph that is allowed: structure<=0.2 (the default), self-similarity, content, ms-ssim or "
-         "lpips; none for none. May be given several times.")]
+         "lpips; none for none. Measured over the whole picture, with --region too, where what is left alone counts as kept; larger ones "
+         "at 320 pixels on the longer side. May be given several times.")]
 Limit = Annotated[list[str] | None, typer.Option(help="The most damage beyond the photograph's own: artifacts<=0.1.")]
 Strength = Annotated[float | None, typer.Option(
     help="0 the photograph, 1 the target's own brushwork (the default), up to 2. Of diffusion: the share of noise, default 0.6.")]

@@ -64,6 +64,9 @@ class Request:
         if self.engine == "pixels" and any(diffusing.values()):
             option = next(name for name, given in diffusing.items() if given)
             raise UserError(f"{option} belongs to diffusion; add --engine diffusion, or leave it out.")
+        if shut := [name for name, bound in self.keep if bound <= 0 and name != "artifacts"]:
+            raise UserError(f"Only the photograph itself keeps {shut[0]} <= 0; allow more, in steps of about {SCALES[shut[0]]:g}, or leave "
+                            "the bound out.")
         if self.statistics == "gram" and (self.brief.styles or not self.references):
             raise UserError("Gram matrices are of references alone, typical paintings have moments; name --reference and no --style, or "
                             "take --statistics moments.")
