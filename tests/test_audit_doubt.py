@@ -31,7 +31,8 @@ def test_a_picture_out_of_domain_does_not_count():
     assert (found["read"], found["damaged"], found["doubtful"], found["rate"]) == (2, 1, 1, 0.5)
     said = list(sentences_of(found, 4))
     assert said[0].startswith("Artifacts: 1 of 2 images is damaged (50%, 95 % interval 9% to 91%): 1 blur.")
-    assert said[1].startswith("1 image sets off the artifact probe and is not counted")
+    assert said[1] == "Of the 4 images that were read 2 are left out of that rate: 2 too unlike paintings."
+    assert said[2].startswith("1 image sets off the artifact probe and is not counted")
 
 
 def sentences_of(artifacts, read):

@@ -6,6 +6,7 @@ import pytest
 from probes.auditing import columns, keeping, pairing, summary
 from probes.auditing.item import Item
 from probes.auditing.rates import rate, wilson
+from probes.auditing.report import Report
 from probes.auditing.sentences import _baseline, _damage, _share, sentences
 from probes.encoders import load
 from probes.errors import UserError
@@ -138,3 +139,48 @@ def test_a_baseline_is_not_what_is_audited(tmp_path):
             pairing.refuse_itself(before, some)
     pairing.refuse_itself(some[:2], some)
     pairing.refuse_itself([], some)
+
+
+def summed(table, **options):
+    return summary.summarise(table, load("embedded"), judge("verdict"), {"period": "mean error 48 years on 1081 paintings"}, steered=False,
+                             **options)  # fmt: skip
+
+
+@pytest.mark.parametrize(("grey", "said"), [(19, True), (3, False)])
+def test_a_set_without_colour_is_said_first(grey, said):
+    found = summed(rows(20, kept=lambda k: k == 0, verdict_style="cubism", style_top="baroque", year_error=5.0,
+                        notes=lambda k: "turned\nwithout colour" if k < grey else ""))  # fmt: skip
+    first, *_ = lines = found["sentences"]
+    assert first.startswith("19 of 20 have no colour: the readings of style, the verdict's too, do not hold for them") == said
+    assert any("of real ones (in colour, unlike most of these)." in line for line in lines) == said
+    assert any("Period: off by 5 years on average" in line and "mean error 48 years" in line for line in lines)
+
+
+def test_a_set_unlike_paintings_is_said_before_its_readings():
+    lines = summed(rows(20, kept=True, verdict_style="baroque", style_top="baroque", domain_percentile=97.0), alarms={})["sentences"]
+    assert lines[0].startswith("100% of 20 pictures lie beyond 95 % of real paintings: the reliability of the readings")
+    assert "of real ones (unlike these)." in lines[1]
+
+
+def test_numbers_add_up():
+    table = rows(45, artifact_kind=lambda k: "blur" if k in (0, 1, 44) else "", out_of_domain=lambda k: k > 42, style_top="baroque",
+                 artifacts=lambda k: None if k in (40, 41) else 0.5, style_target=lambda k: "baroque" if k < 40 else "")  # fmt: skip
+    lines = summed(table, alarms={})["sentences"]
+    at = next(k for k, line in enumerate(lines) if line.startswith("Artifacts: 2 of 41 images are damaged (5%"))
+    assert lines[at + 1] == ("Of the 45 images that were read 4 are left out of that rate: 2 too unlike paintings, "
+                             "2 not read for artifacts.")  # fmt: skip
+    assert lines[at + 2].startswith("1 image sets off the artifact probe and is not counted as damaged")
+    assert lines[0] == "Of 45 images that were read 5 have no intended style, and are not among those below."
+
+
+def test_best_and_worst_are_ranked_within_their_style():
+    table = rows(60, style_target=lambda k: ("baroque", "cubism")[k % 2], verdict_log_odds=lambda k: k + 1000 * (k % 2))
+    table.loc[60] = table.loc[0]
+    table.loc[60, ["image", "style_target", "verdict_log_odds"]] = ["alone.png", "rococo", 5000.0]
+    found = summary.ends(table)
+    assert found["best"][:4] == ["59.png", "58.png", "57.png", "56.png"]
+    assert found["worst"][:2] == ["0.png", "1.png"]
+    assert found["best_styles"][:2] == ["cubism", "baroque"]
+    assert "alone.png" not in found["best"] + found["worst"]
+    lines = str(Report(table, {"ends": found}).table(limit=40).renderables[-1])
+    assert "Best within their styles: 59.png (cubism), 58.png (baroque)" in lines

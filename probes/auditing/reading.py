@@ -113,7 +113,7 @@ class Reading:
         shape = found.pixels.shape
         less = looks.shrunk(found.pixels, looks.SIDE)  # once, for all that reads it
         measured = looks.looks(less)
-        row["notes"] += ["without colour"] if measured["saturation"] < looks.COLOURLESS else []
+        row["notes"] += [looks.COLOURLESS_NOTE] if measured["saturation"] < looks.COLOURLESS else []
         row["notes"] += [BLANK] if measured["contrast"] <= looks.BLANK else []
         row |= measured | {"prompt": meant.prompt}
         row |= {"width": shape[-1], "height": shape[-2]}

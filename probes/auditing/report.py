@@ -129,7 +129,8 @@ class Report(pd.DataFrame):
         lines += [f"Not read: {len(unread) - UNREAD} more, with their reasons in the CSV."] if len(unread) > UNREAD else []
         if len(self.rows) > len(shown):
             ends = self.summary.get("ends") or {}
-            lines += [f"{end.capitalize()}: {', '.join(map(_printable, ends[end][:ENDS]))}." for end in ("best", "worst") if ends.get(end)]
+            lines += [f"{end.capitalize()} within {'their styles' if _several(ends) else 'the style'}: {_named(ends, end)}."
+                      for end in ("best", "worst") if ends.get(end)]  # fmt: skip
         return Group(*([self._title(), table] if read else []), Text("\n".join([*lines, *self.summary.get("sentences", [])])))
 
     def _title(self) -> Text:
@@ -179,6 +180,17 @@ def _fitting(columns: list[Column], width: int) -> list[Column]:
             last = max((k for k, column in enumerate(columns) if column[0] == title), default=len(columns))
             columns = columns[:last] + columns[last + 1 :]
     return columns
+
+
+def _several(ends: dict) -> bool:
+    return len({*ends.get("best_styles", ()), *ends.get("worst_styles", ())}) > 1
+
+
+def _named(ends: dict, end: str) -> str:
+    """The first few pictures of an end, with the style of each where there are several."""
+    names = list(map(_printable, ends[end][:ENDS]))
+    styles = ends[f"{end}_styles"] if _several(ends) else []
+    return ", ".join([f"{name} ({style})" for name, style in zip(names, styles, strict=False)] or names)
 
 
 def _unread(row: dict) -> str:

@@ -22,16 +22,21 @@ def sentences(found: dict) -> Iterator[str]:
         kinds = ", ".join(f"{count} {kind}" for kind, count in list(found["left_out"].items())[:MANY])
         yield f"Left out, being hidden or no pictures: {kinds}{' and others' if len(found['left_out']) > MANY else ''}."
     yield from _misunderstood(found["noted"])
+    yield from _outside(found)
+    if found["styles"] and found["without_style"]:
+        yield f"Of {found['read']} images that were read {found['without_style']} have no intended style, and are not among those below."
     for target, style in found["styles"].items():
         if style["kept_rate"] is not None:
             recall = style["verdict_recall_on_real_paintings"]
-            beside = f"it recognises {recall:.0%} of real ones" if recall is not None else "its recall on real ones is not known"
+            limited = " (in colour, unlike most of these)" if _grey(found) else " (unlike these)" if found["domain"]["foreign"] else ""
+            beside = f"it recognises {recall:.0%} of real ones{limited}" if recall is not None else "its recall on real ones is not known"
             shares = [f"{name or 'others'} {_share(said)}" for name, said in style["variants"].items() if said["judged"]]
             yield f"{target}: the verdict sees it in {'; '.join(shares) if len(shares) > 1 else _share(style)}; {beside}."
         elif found["judge"]:
             yield f"{target}: the verdict does not know this style."
     if found["mean_year_error"] is not None:
-        yield f"Period: off by {found['mean_year_error']:.0f} years on average."
+        trust = found["reliability"].get("period", "not validated").rstrip(".")
+        yield f"Period: off by {found['mean_year_error']:.0f} years on average, as read by a probe of this reliability: {trust}."
     varied = [f"{target} {style['diversity']:.2f}" for target, style in found["styles"].items() if style["diversity"] is not None]
     if varied:
         many = ", ".join(varied[:MANY]) + (f" and {len(varied) - MANY} more styles" if len(varied) > MANY else "")
@@ -56,6 +61,20 @@ def sentences(found: dict) -> Iterator[str]:
         judge = (found["judge"] or {}).get("reliability") or {}
         said |= found["reliability"] | {name: judge[name] for name in ("verdict",) if name in judge}
         yield from (f"Reliability of {name}: {sentence.rstrip('.')}." for name, sentence in said.items())
+
+
+def _grey(found: dict) -> bool:
+    return found["domain"]["colourless"] > found["read"] / 2
+
+
+def _outside(found: dict) -> Iterator[str]:
+    """That most of a set is not what the probes know, before any reading of it."""
+    grey, foreign = found["domain"]["colourless"], found["domain"]["foreign"]
+    if _grey(found):
+        yield f"{grey} of {found['read']} have no colour: the readings of style, the verdict's too, do not hold for them."
+    if foreign:
+        yield (f"{foreign['share']:.0%} of {foreign['pictures']} pictures lie beyond 95 % of real paintings: the reliability of the "
+               "readings, which was measured on paintings, does not hold for this set.")  # fmt: skip
 
 
 def _share(said: dict) -> str:
@@ -106,9 +125,18 @@ def _damage(found: dict) -> Iterator[str]:
             beside = f"; of undamaged paintings of these styles {seen['expected']:.0%} look so too" if seen["expected"] is not None else ""
             share = f"{seen['rate']:.0%}{over}{_copies(seen)}"
             yield f"Artifacts: {seen['damaged']} of {seen['read']} images {damaged} damaged ({share}){listed}{beside}."
+            yield from _uncounted(seen, found["read"])
         if seen["doubtful"]:
-            many = f"{seen['doubtful']} images set" if seen["doubtful"] > 1 else "1 image sets"
-            yield f"{many} off the artifact probe and {'are' if seen['doubtful'] > 1 else 'is'} not counted: {NO_PAINTINGS}."
+            one = seen["doubtful"] == 1
+            many = f"{'1 image sets' if one else str(seen['doubtful']) + ' images set'} off the artifact probe"
+            yield f"{many} and {'is' if one else 'are'} not counted as damaged: {NO_PAINTINGS}."
+
+
+def _uncounted(seen: dict, read: int) -> Iterator[str]:
+    """How the pictures of the rate and those that were read add up."""
+    why = {"unlike": "too unlike paintings", "copies": "exact copies of others", "unseen": "not read for artifacts"}
+    if parts := [f"{seen[name]} {said}" for name, said in why.items() if seen[name]]:
+        yield f"Of the {read} images that were read {read - seen['read']} are left out of that rate: {', '.join(parts)}."
 
 
 def _reference(found: dict | None) -> Iterator[str]:

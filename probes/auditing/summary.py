@@ -6,7 +6,7 @@ import pandas as pd
 from probes.auditing import doubt, flags
 from probes.auditing.columns import SEPARATOR, rated
 from probes.auditing.keeping import by_variant, clusters, kept, once, paired, together
-from probes.auditing.looks import LOOKS
+from probes.auditing.looks import COLOURLESS_NOTE, LOOKS
 from probes.auditing.rates import rate, ratio
 from probes.auditing.ratings import agreed, agreement
 from probes.auditing.sentences import sentences
@@ -58,6 +58,8 @@ def summarise(rows: pd.DataFrame, encoder: Encoder, judge: Judge | None, reliabi
         "left_out": left_out or {},
         "ratings": _ratings(read),
         "ends": ends(read),
+        "domain": _domain(read),
+        "without_style": int((read["style_target"] == "").sum()),
         "noted": _noted(rows["notes"]),
         "reliability": reliability,
         "unasked_reliability": unasked or {},
@@ -71,11 +73,26 @@ def mean(rows: pd.DataFrame, name: str) -> float | None:
     return None if pd.isna(value) else float(value)
 
 
-def ends(read: pd.DataFrame) -> dict[str, list[str]]:
-    """The pictures that the verdict (the guide, where there is none) finds nearest to and farthest from what was meant."""
+def _domain(read: pd.DataFrame) -> dict:
+    """Of the pictures that were read, how many have no colour, and the set's share beyond most paintings where that is too large."""
+    colourless = read["notes"].str.split(SEPARATOR).map(lambda notes: COLOURLESS_NOTE in notes)
+    return {"colourless": int(colourless.sum()), "foreign": doubt.foreign(read)}
+
+
+def ends(read: pd.DataFrame) -> dict[str, str | list[str]]:
+    """The pictures that the verdict (the guide, where there is none) finds nearest to and farthest from what was meant, and their styles.
+
+    Ranked by the quantile among the pictures of the same intended style: log-odds of different styles are no scale.
+    """
     column = "verdict_log_odds" if read["verdict_log_odds"].notna().any() else "style_log_odds"
-    ranked = read.loc[read[column].notna(), ["image", column]].sort_values(column, ascending=False, kind="stable")["image"]
-    return {"by": column, "best": ranked.head(ENDS).tolist(), "worst": ranked.tail(ENDS)[::-1].tolist()}
+    some = read.loc[read[column].notna(), ["image", "style_target", column]]
+    within = some.groupby("style_target")[column]
+    # Middles of ranks: a style with one picture has it in the middle, not at both ends.
+    place = (within.rank(method="first") - 0.5) / within.transform("size")
+    some = some.assign(place=place).sort_values(["place", column], ascending=False, kind="stable")
+    best, worst = some.head(ENDS), some.tail(ENDS)[::-1]
+    return {"by": column, "best": best["image"].tolist(), "worst": worst["image"].tolist(),
+            "best_styles": best["style_target"].tolist(), "worst_styles": worst["style_target"].tolist()}  # fmt: skip
 
 
 def _noted(notes: pd.Series) -> dict[str, int]:
@@ -163,10 +180,11 @@ def _artifacts(rows: pd.DataFrame, alarms: dict[str, float], foreign: dict | Non
     Of the pictures that the probe is known on alone, `read`; `doubtful` alarms are of others, all of them in a `foreign` set. `expected`:
     how many real paintings of these styles set off the alarm too.
     """
-    known = doubt.counts(rows) & (foreign is None)
+    known, unlike = doubt.counts(rows) & (foreign is None), rows["artifacts"].notna() & ~doubt.counts(rows)
     found = {"doubtful": int(((rows["artifact_kind"] != "") & ~known).sum()), "foreign": foreign}
+    unseen = int(rows["artifacts"].isna().sum())
     rows = once(rows[known])
-    found |= {"read": len(rows), "copies": int(known.sum()) - len(rows)}
+    found |= {"read": len(rows), "copies": int(known.sum()) - len(rows), "unlike": int(unlike.sum()), "unseen": unseen}
     if not len(rows):
         return found | {"rate": None, "interval": [None, None], "prompts": 0, "mean_over_prompts": None, "damaged": 0, "kinds": {},
                         "expected": None}  # fmt: skip

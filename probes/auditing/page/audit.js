@@ -172,10 +172,14 @@
     for (const image of document.images) image.decoding = "sync";
   });
   new IntersectionObserver((seen) => { if (seen[0].isIntersecting) draw(STEP); }, { rootMargin: "1200px" }).observe(page("end"));
-  // The ends of the verdict's order, of the guide's where there is no verdict.
+  // The ends of the verdict's order, of the guide's where there is no verdict, by the quantile among the pictures of the same style.
   const by = ["verdict_log_odds", "style_log_odds"].map((key) => data.columns.findIndex((column) => column.key === key)).find((k) => k >= 0);
+  const alike = {}, place = [];
   const ranked = by === undefined || !data.thumbnails.length ? [] :
     all.filter((row) => data.numbers[row][by] !== null).sort((a, b) => data.numbers[b][by] - data.numbers[a][by] || a - b);
+  for (const row of ranked) (alike[word("style_target", row)] ||= []).push(row);
+  for (const rows of Object.values(alike)) rows.forEach((row, k) => { place[row] = (k + .5) / rows.length; });
+  ranked.sort((a, b) => place[a] - place[b]);
   if (ranked.length >= 2 * ENDS) {
     page("ends").hidden = false;
     [ranked.slice(0, ENDS), ranked.slice(-ENDS).reverse()].forEach((rows, k) => rows.forEach((row) => {
