@@ -26,6 +26,7 @@ Least = Annotated[int, typer.Option(help="Labels with fewer examples are left ou
 Folds = Annotated[int, typer.Option(help="Splits into seen and unseen groups.")]
 Words = Annotated[bool, typer.Option("--words", help="Let the encoder's text for each label take part.")]
 Cache = Annotated[bool, typer.Option("--cache/--no-cache", help="Keep embeddings of files on disk ($GUIDE_CACHE), by their content.")]
+ROWS = "rows of features"
 HEAD_HELP = ("zero-shot, nearest-mean, gda, linear, tip-adapter, tip-adapter-f, ape, ape-t; several with commas, or auto: the best is "
              "taken. Years: ordinal or kernel-ridge.")
 
@@ -60,7 +61,7 @@ def read(images: Annotated[list[str], typer.Argument(help="Pictures, folders or 
             typer.echo(json.dumps(row, ensure_ascii=False))
             continue
         if "error" in row:
-            typer.secho(f"{row['image']}: not read: {row['error']}", fg="yellow")
+            typer.secho("not read: " + ("" if row["image"] in row["error"] else f"{row['image']}: ") + row["error"], fg="yellow")
             continue
         typer.echo(row["image"])
         for name, values in row["probes"].items():
@@ -102,7 +103,7 @@ def fit(data: Data, label: Label = "", encoder: Encoder = "embedded",
             made, chosen, figures = fitting.fit(found, names, text, folds)
             metrics = fitting.unseen(found, names, text, folds).metrics(found.group, typed(data).stem)
     stem = typed(out or Path("outputs") / "heads" / f"{found.label}-{chosen}")
-    said = reliability.sentence(metrics)
+    said = reliability.sentence(metrics, "images" if found.files else ROWS)
     save(stem, made, found, reader, encoder, said, metrics, chosen, figures)
     _notes(found.notes)
     for name, figure in figures.items() if len(figures) > 1 else ():
@@ -134,8 +135,9 @@ def eval_(data: Data, label: Label = "", encoder: Encoder = "embedded",
     _notes(found.notes)
     _table(results.titles, results.rows)
     groups = len(set(found.groups.tolist()))
-    typer.echo(f"{len(found)} pictures, {found.label}; " + (f"{groups} {found.group}s, none on two sides" if found.group else "no groups")
-               + f". In brackets 95 % intervals over {found.group + 's' if found.group else 'pictures'}.")
+    what = "pictures" if found.files else ROWS
+    typer.echo(f"{len(found)} {what}, {found.label}; " + (f"{groups} {found.group}s, none on two sides" if found.group else "no groups")
+               + f". In brackets 95 % intervals over {found.group + 's' if found.group else what}.")
     typer.echo("Results: " + ", ".join(str(file) for file in results.files))
 
 
@@ -143,7 +145,8 @@ def eval_(data: Data, label: Label = "", encoder: Encoder = "embedded",
 def explain(image: Annotated[Path, typer.Argument(help="A picture.")],
             probe: Annotated[str, typer.Option(help="style, period, scene, origin, content, artifacts, or the label of a --head-file."
                                                )] = "style",
-            label: Annotated[str, typer.Option(help="The label to explain, or for content the words. Default: the first.")] = "",
+            label: Annotated[str, typer.Option(help="The label to explain, for scene also figures or indoor, for content the words. "
+                                             "Default: the first.")] = "",
             encoder: Encoder = "embedded", head_file: Heads = None,
             method: Annotated[str, typer.Option(help="occlusion (any encoder), or gradient.")] = "occlusion",
             data: Annotated[str, typer.Option(help="Labelled pictures, to find the nearest among.")] = "",

@@ -59,6 +59,19 @@ def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = 10, title
     return figure
 
 
+def years(truth: np.ndarray, read: np.ndarray, title: str = "") -> Figure:
+    """Years `(n,)` read over true ones, on one scale; on the line they agree."""
+    figure, axes = _figure((4.8, 4.8))
+    low, high = (float(edge(np.concatenate([truth, read]))) for edge in (np.min, np.max))
+    room = .03 * (high - low) + 1
+    axes.plot([low - room, high + room], [low - room, high + room], color=PALE, lw=1.5, zorder=1)
+    axes.plot(truth, read, "o", color=ACCENT, ms=4, alpha=.5, mew=0)
+    axes.set(xlim=(low - room, high + room), ylim=(low - room, high + room), xlabel="true year", ylabel="read as",
+             title=title or "Years read, over true ones")
+    axes.set_aspect("equal")
+    return figure
+
+
 def relevance(picture: np.ndarray, values: np.ndarray, label: str) -> Figure:
     """Picture `(h, w, 3)` in [0, 1] beside itself in grey under its relevance `(h, w)`: red speaks for the label, blue against it."""
     figure, (left, right) = _figure((7.6, 4.1), columns=2)

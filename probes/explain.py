@@ -134,6 +134,12 @@ def target(probe: str, head: Head | YearHead, embedding: Tensor, label: str = ""
     return Target(probe, label, "log-odds", said, Contrast.rest(head, (label,)), head.reliability)
 
 
+def contrast(probe: str, label: str, aim: Contrast, embedding: Tensor, reliability: str) -> Target:
+    """The reading of `embedding` `(1, d)` by one group of a head's labels against another, in log-odds."""
+    said = f"reads as {label} with probability {float(aim.probability(embedding)[0]):.2f}"
+    return Target(probe, label, "log-odds", said, aim, reliability)
+
+
 def words(encoder: Encoder, phrase: str, embedding: Tensor, reliability: str) -> Target:
     """How near `embedding` `(1, d)` is to a phrase: 100 times the cosine, so that a step of one can be seen."""
     aim = encoder.text([phrase])[0]

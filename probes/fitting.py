@@ -119,7 +119,7 @@ def year_metrics(read: np.ndarray, data: Labelled, name: str) -> dict:
 
 def held_out(grouped: str) -> str:
     """What no head had seen, in words: without groups an artist may be on both sides, so the figures are too good."""
-    return f"unseen {grouped}s" if grouped else "pictures, artists not kept apart"
+    return f"unseen {grouped}s" if grouped else reliability.TOGETHER
 
 
 def _label_heads(names: Sequence[str]) -> Sequence[str]:

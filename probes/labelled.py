@@ -169,7 +169,15 @@ def _vectors(frame: pd.DataFrame, column: str, table: Path) -> tuple[pd.DataFram
 
 def _arrays(table: Path, column: str) -> tuple[pd.DataFrame, np.ndarray]:
     with np.load(table, allow_pickle=False) as found:
-        arrays = dict(found)
+        arrays = {}
+        for name in found.files:
+            try:
+                arrays[name] = found[name]
+            except ValueError as error:
+                if "pickle" not in str(error):
+                    raise
+                raise UserError(f"{table} holds Python objects under {name!r}, which are not read, since that could run code; save them as "
+                                f"text or numbers: {name}.astype(str).") from None
     wide = [name for name, value in arrays.items() if value.ndim == 2 and value.dtype.kind == "f"]
     features = arrays[_chosen(wide, column, table)].astype(np.float32)
     beside = {name: value for name, value in arrays.items() if value.ndim == 1}

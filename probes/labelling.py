@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from probes import diagrams, explain, fitting, labelled
+from probes import diagrams, explain, fitting, labelled, reliability
 from probes.atomic import replacing, write_text
 from probes.config import offer, styles
 from probes.embeddings import default_cache, embed
@@ -127,10 +127,17 @@ def explained(picture: Path, encoder: Encoder, probe: str, label: str, stems: Se
     if hasattr(probes[probe], "look"):
         if label:
             raise UserError("the artifact probe maps damage of every kind, so there is no label to explain; leave it out.")
+        if method != "occlusion":
+            raise UserError(f"the artifact probe draws its own map of damage, so there is no method {method} of it; leave it out.")
         return explain.damage(picture, probes[probe])
     head = getattr(probes[probe], "head", None)
     if head is None:
         raise UserError(f"the probe {probe} has no head over embeddings to explain; choose another.")
+    if label in getattr(probes[probe], "derived", ()):
+        aim = probes[probe].derived[label]()
+        said = probes[probe].reliabilities[label]
+        return explain.explain(picture, encoder, lambda seen: explain.contrast(probe, label, aim, seen, said), method=method, labelled=near,
+                               layers=bool(stages_of(encoder, aim.head)))
     return explain.explain(picture, encoder, lambda seen: explain.target(probe, head, seen, label), method=method, labelled=near,
                            layers=bool(stages_of(encoder, head)))
 
@@ -149,7 +156,13 @@ def _labels(found: dict[str, Unseen], data: Labelled, folder: Path, name: str) -
                          ("reliability", diagrams.reliability(last.probabilities.max(1), last.right))):
         diagrams.save(figure, folder / f"{name}.png")
         files.append(folder / f"{name}.png")
-    return Results(data, titles, rows, files)
+    return Results(_doubted(data, metrics), titles, rows, files)
+
+
+def _doubted(data: Labelled, metrics: dict[str, dict]) -> Labelled:
+    """With a note for each head that reads no better than chance."""
+    return replace(data, notes=(*data.notes, *(f"{head} reads {data.label} {said}" for head, m in metrics.items()
+                                               if (said := reliability.by_chance(m)))))
 
 
 def _years(found: dict[str, np.ndarray], data: Labelled, folder: Path, name: str) -> Results:
@@ -157,8 +170,11 @@ def _years(found: dict[str, np.ndarray], data: Labelled, folder: Path, name: str
     titles = ("head", "mean error", "of the median", "rank corr.", "slope")
     rows = [(head, _span(m["mae"], ".1f"), f"{m['mae_of_median']:.1f}", f"{m['spearman']:.3f}", f"{m['slope']:.3f}")
             for head, m in metrics.items()]
-    table = pd.DataFrame({"name": data.names, "group": data.groups, data.label: data.labels, "year": list(found.values())[-1]})
-    return Results(data, titles, rows, _write(folder, metrics, table))
+    read = list(found.values())[-1]
+    table = pd.DataFrame({"name": data.names, "group": data.groups, data.label: data.labels, "year": read})
+    files = _write(folder, metrics, table)
+    diagrams.save(diagrams.years(data.years(), read), folder / "years.png")
+    return Results(_doubted(data, metrics), titles, rows, [*files, folder / "years.png"])
 
 
 def _write(folder: Path, metrics: dict[str, dict], readings: pd.DataFrame) -> list[Path]:

@@ -11,6 +11,7 @@ from scipy import stats
 from probes import calibration
 from probes.errors import UserError
 
+TOGETHER = "artists not kept apart"  # `held_out` of rows without groups
 FEW = 30  # below this many groups a percentile interval over them is too short: 95 % claimed covers .88 with 8, .93 with 30
 
 
@@ -164,19 +165,31 @@ def of_numbers(read: np.ndarray, truth: np.ndarray, groups: Sequence[Hashable], 
     return found
 
 
-def sentence(found: dict) -> str:
-    """One sentence for the card's `reliability`, from `of_labels` or `of_numbers`."""
-    on = f"on {found['images']} images of {found['data']} by {found['groups']} {found['held_out']}"
+def by_chance(found: dict) -> str:
+    """That the figures of `of_labels` or `of_numbers` are those of chance, in words; empty where they are better."""
+    if "accuracy" in found:
+        chance, figure = 1 / found["labels"], found["balanced_accuracy"]
+        least = figure["value"] if np.isnan(figure["low"]) else figure["low"]  # one group has no interval
+        return "" if least > chance else f"no better than chance ({chance:.2f})"
+    return "" if found["mae"]["value"] < found["mae_of_median"] else "no better than always guessing the median"
+
+
+def sentence(found: dict, what: str = "images") -> str:
+    """One sentence for the card's `reliability`, from `of_labels` or `of_numbers`; `what` the rows are."""
+    apart = found["held_out"] != TOGETHER
+    who = found["held_out"] if apart else what
+    on = f"on {found['images']} {what} of {found['data']}" + (f" by {found['groups']} {who}" if apart else f", {TOGETHER}")
+    chance = f"; {by_chance(found)}" if by_chance(found) else ""
     if "accuracy" in found:
         figure, after = found["balanced_accuracy"], found["calibrated"]
-        return (f"balanced accuracy {figure['value']:.2f} (95 % over {found['held_out']} {figure['low']:.2f}-{figure['high']:.2f}) over "
+        return (f"balanced accuracy {figure['value']:.2f} (95 % over {who} {figure['low']:.2f}-{figure['high']:.2f}) over "
                 f"{found['labels']} labels {on}, ECE {after['ece']:.3f} (a perfect one would show "
-                f"{after['ece_band'][0]:.3f}-{after['ece_band'][1]:.3f})")
+                f"{after['ece_band'][0]:.3f}-{after['ece_band'][1]:.3f}){chance}")
     figure, extra = found["mae"], f", {found['spearman_within']:.2f} within" if "spearman_within" in found else ""
     precise = 0 if found["unit"] == "years" else 2
-    return (f"mean error {figure['value']:.{precise}f} {found['unit']} (95 % over {found['held_out']} {figure['low']:.{precise}f}-"
+    return (f"mean error {figure['value']:.{precise}f} {found['unit']} (95 % over {who} {figure['low']:.{precise}f}-"
             f"{figure['high']:.{precise}f}; guessing the median errs {found['mae_of_median']:.{precise}f}) {on}, rank correlation "
-            f"{found['spearman']:.2f}{extra}")
+            f"{found['spearman']:.2f}{extra}{chance}")
 
 
 def _members(groups: Sequence[Hashable]) -> list[np.ndarray]:

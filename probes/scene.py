@@ -1,6 +1,7 @@
 """Scene: the genre of a picture, whether it shows figures, and whether it is indoors or outdoors."""
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -64,6 +65,11 @@ class SceneProbe(Probe):
     def indoors(self) -> Contrast:
         """By words, so it needs an encoder that reads text."""
         return Contrast(zero_shot(self.encoder, PLACES), ("indoor",), ("outdoor",))
+
+    @property
+    def derived(self) -> dict[str, Callable[[], Contrast]]:
+        """What is read beside the genres, by name: made only when called, since `indoor` needs an encoder with text."""
+        return {"figures": lambda: self.figures, "indoor": lambda: self.indoors}
 
     def aim(self, brief: Intent) -> SceneMeasure | None:
         """None where the brief asks for no scene."""

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import synthetic_photo
+from PIL import Image
 from typer.testing import CliRunner
 
 import cli
@@ -199,6 +200,55 @@ def test_explain_writes_a_picture_and_a_page(small, paintings, tmp_path):
     assert {path.suffix for path in (tmp_path / "why").iterdir()} == {".png", ".html"}
     assert "chance" in done.output
     assert "Nearest labelled pictures" in done.output
+
+
+def test_years_are_drawn_and_rows_of_features_are_called_so(table, tmp_path):
+    done = probe("eval", "--data", table, "--label", "year", "--head", "ordinal", "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    assert Image.open(tmp_path / "out" / "years.png").size[0] > 300
+    assert "90 rows of features, year" in " ".join(done.output.split())
+
+
+def test_a_head_of_noise_says_that_it_reads_by_chance_and_no_groups_are_told_in_words(tmp_path):
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "noise.npz", f=rng.normal(size=(72, 8)), label=np.arange(72) % 3)
+    done = probe("fit", "--data", tmp_path / "noise.npz", "--head", "nearest-mean", "--out", tmp_path / "made")
+    assert done.exit_code == 0, done.output
+    said = json.loads((tmp_path / "made.json").read_text())["reliability"]
+    assert said.endswith("no better than chance (0.33)")
+    assert "on 72 rows of features of noise, artists not kept apart, ECE" in said
+    assert "(95 % over rows of features 0." in said
+    done = probe("eval", "--data", tmp_path / "noise.npz", "--head", "nearest-mean", "--out", tmp_path / "out")
+    assert "nearest-mean reads label no better than chance" in " ".join(done.output.split())
+
+
+def test_labels_of_python_objects_are_refused_in_words(tmp_path):
+    np.savez(tmp_path / "objects.npz", f=np.eye(4), label=np.array(["a", "b", None, 1], dtype=object))
+    done = probe("fit", "--data", tmp_path / "objects.npz")
+    assert done.exit_code == 2
+    assert "Python objects under 'label'" in " ".join(done.output.split())
+    assert "allow_pickle" not in done.output
+
+
+def test_a_broken_picture_is_named_once(paintings):
+    done = probe("read", paintings / "broken.png")
+    assert done.exit_code == 2
+    assert " ".join(done.output.split()).count("broken.png") == 1
+
+
+@pytest.mark.parametrize("label", ["figures", "indoor"])
+def test_what_read_prints_of_a_scene_can_be_explained(paintings, tmp_path, label):
+    done = probe("explain", paintings / "1.png", "--probe", "scene", "--label", label, "--out", tmp_path / "why")
+    assert done.exit_code == 0, done.output
+    said = json.loads(probe("read", paintings / "1.png", "--json").stdout)["probes"]["scene"][label]
+    found = re.search(rf"reads as {label} with probability (\d\.\d\d)", " ".join(done.output.split()))
+    assert float(found[1]) == pytest.approx(said, abs=.02)
+
+
+def test_damage_has_one_map_and_no_method(paintings):
+    done = probe("explain", paintings / "1.png", "--probe", "artifacts", "--method", "gradient")
+    assert done.exit_code == 2
+    assert "no method gradient" in " ".join(done.output.split())
 
 
 @pytest.mark.parametrize(("arguments", "said"), [
