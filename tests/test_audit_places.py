@@ -51,3 +51,10 @@ def test_a_flat_map_is_everywhere_and_a_strip_of_patches_has_its_place():
 )  # fmt: skip
 def test_a_place_is_said_in_good_grammar(where, said):
     assert reasons.place(where) == said
+
+
+def test_a_single_patch_has_its_place_whatever_the_ground():
+    for ground in (0.0, 0.02, 0.1):
+        spot = np.full((18, 24), ground)
+        spot[15, 20] = 0.9
+        assert damage.where(spot) == "lower right"

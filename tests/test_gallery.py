@@ -52,6 +52,17 @@ const set = (id, value) => { const node = document.getElementById(id); node[node
   found.trust = document.getElementById("detail").textContent.includes("on unseen artists");
   document.getElementById("detail").dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowRight" }));
   document.getElementById("detail").close();
+  await wait();
+  found.back = document.activeElement.className.startsWith("card ") && document.activeElement === document.querySelectorAll(".card")[1];
+  const dots = [...document.querySelectorAll("circle[data-row]")];
+  found.stops = dots.filter((dot) => dot.tabIndex === 0).length;
+  dots[0].focus();
+  dots[0].dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowRight", bubbles: true }));
+  found.moved = document.activeElement === dots[1] && dots[1].tabIndex === 0 && dots[0].tabIndex === -1;
+  dots[1].dispatchEvent(new KeyboardEvent("keydown", { key: "Enter", bubbles: true }));
+  found.entered = document.getElementById("detail").open;
+  document.getElementById("detail").close();
+  await wait();
   found.ends = document.querySelectorAll("#ends button").length;
   document.activeElement.blur();
   document.dispatchEvent(new KeyboardEvent("keydown", { key: "/" }));
@@ -181,7 +192,7 @@ def test_damage_is_placed_and_drawn():
     assert where(severity) == "upper left"
     assert where(np.ones((9, 9))) == where(np.zeros((9, 9))) == "everywhere"
     assert where(0.6 + severity) == "everywhere"
-    assert where(0.3 + severity) == "upper left"  # a soft photograph with a defect
+    assert where(0.1 + severity) == "upper left"  # a soft photograph with a defect
     severity[:] = 0
     severity[4, 6] = 1
     assert where(severity) == "centre"
@@ -215,6 +226,7 @@ def test_in_a_browser(count, tmp_path):
     assert "meant as" in found["cell"]
     assert (found["open"], found["focus"], found["maps"]) == (True, "Close", "block")
     assert found["trust"]
+    assert (found["back"], found["stops"], found["moved"], found["entered"]) == (True, 1, True, True)
     assert found["theme"] == "dark"
     assert found["ends"] == (12 if count > 12 else 0)
     assert found["typed"] == "find"

@@ -2,6 +2,7 @@
 
 import copy
 import csv
+import io
 import json
 
 import pandas as pd
@@ -92,6 +93,21 @@ def test_odd_names_are_shown_as_they_are():
 @pytest.mark.parametrize("rows", [[], ROWS[1:], [ROWS[0]] * 2])
 def test_any_table_fits_a_terminal(rows):
     assert all(len(line) <= 80 for line in shown(Report.of(rows, {}), width=80).splitlines())
+
+
+@pytest.mark.parametrize(("name", "seen"), [
+    ("seed-0000-guided.png", "seed-0000-guided.png"),
+    ("a-very-long-name-of-a-picture-that-fits-no-terminal-0000-guided.png", "\N{HORIZONTAL ELLIPSIS}"),
+])
+def test_a_name_is_never_cut_into_pieces(name, seen):
+    row = ROWS[0] | {"image": name, "style_top": "post-impressionism", "verdict_style": "post-impressionism", "variant": "guided"}
+    console = Console(width=80, file=io.StringIO())
+    console.print(Report.of([row, row | {"image": "b.png"}], {}).table(width=80))
+    lines = console.file.getvalue().splitlines()
+    line = next(line for line in lines if line.strip().startswith(name[:8]))
+    assert seen in line
+    assert line.split()[0].endswith("guided.png")
+    assert all(len(line) <= 80 for line in lines)
 
 
 def test_a_long_table_says_what_it_leaves_out():

@@ -32,7 +32,7 @@ from probes.style import StyleProbe
 
 MOST_AIMS = 4096  # intentions whose measures are kept: a million prompts would fill the memory
 HEADS = ("style", "period", "content", "scene", "origin", "artifacts", "domain")
-SCHEMA = 7  # of the rows: raise it when a reading changes its meaning
+SCHEMA = 8  # of the rows: raise it when a reading changes its meaning
 
 
 @dataclass(slots=True)

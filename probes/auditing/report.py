@@ -22,6 +22,7 @@ COLUMNS = columns.COLUMNS
 Pictures = Callable[[Sequence[int]], Iterable[tuple[bytes, bytes]]]
 ENDS = 5  # best and worst pictures that a terminal names
 UNREAD = 10  # files that a terminal names
+LEAST = 24  # characters of a name that a terminal shows, however narrow it is
 CHUNK = 10_000  # rows that are written at a time
 SPARED = ("seed", "year", "content", "off by", "P")  # columns that a narrow terminal goes without; of two of a name the verdict's
 Column = tuple[str, bool, list[str]]
@@ -118,8 +119,9 @@ class Report(pd.DataFrame):
         read = shown[shown["error"] == ""].to_dict("records")
         table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
         columns = _fitting([column for column in _cells(read) if any(column[2])], width)
-        for title, text, _ in columns:
-            table.add_column(title, justify="left" if text else "right", overflow="fold", no_wrap=not text)
+        for title, text, _ in columns:  # names are whole or have an ellipsis inside: what is folded is no name that anybody could copy
+            name = title == "image"
+            table.add_column(title, justify="left" if text else "right", overflow="ellipsis" if name else "fold", no_wrap=name or not text)
         for row in zip(*(cells for _, _, cells in columns), strict=True):
             table.add_row(*(Text(cell) for cell in row))
         first = "The first" if len(read) == len(shown) else "What could be read of the first"
@@ -173,13 +175,24 @@ def _cells(rows: list[dict]) -> list[Column]:
 def _fitting(columns: list[Column], width: int) -> list[Column]:
     """Those that fit a line, without as many of SPARED as have to go, the first of them first."""
     def wide(column: Column) -> int:
-        return max(map(len, (column[0], *column[2]))) + 1
+        return max(map(len, (column[0], *column[2]))) + 2  # with its padding and the line between
 
-    for title in SPARED if width else ():
+    if not width or not columns:
+        return columns
+    title, text, names = columns[0]
+    columns = [(title, text, [_middle(name, LEAST) for name in names]), *columns[1:]]
+    for title in SPARED:
         if sum(map(wide, columns)) > width:
             last = max((k for k, column in enumerate(columns) if column[0] == title), default=len(columns))
             columns = columns[:last] + columns[last + 1 :]
-    return columns
+    room = max(LEAST, width - sum(map(wide, columns[1:])) - 3)
+    return [(*columns[0][:2], [_middle(name, room) for name in names]), *columns[1:]]
+
+
+def _middle(name: str, most: int) -> str:
+    """A name of at most `most` characters, shortened inside: its beginning and its end tell it from others."""
+    kept = most - 1
+    return name if len(name) <= most else f"{name[: kept // 2]}\N{HORIZONTAL ELLIPSIS}{name[len(name) - (kept - kept // 2) :]}"
 
 
 def _several(ends: dict) -> bool:

@@ -145,7 +145,7 @@
   });
   document.addEventListener("click", (event) => {
     const { row, meant, seen } = event.target.dataset || {};
-    if (event.target.tagName === "circle") {
+    if (event.target.tagName === "circle" && row !== undefined) {
       if (!order.includes(Number(row))) page("controls").reset(), order = all;
       detail(order.indexOf(Number(row)));
     } else if (meant) {
@@ -153,6 +153,24 @@
       show();
       page("gallery").scrollIntoView();
     }
+  });
+  // One dot of a chart is reached by Tab, its neighbours by the arrows: thousands of stops would be none.
+  document.addEventListener("keydown", (event) => {
+    const dot = event.target;
+    if (dot.tagName !== "circle" || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.key === "Enter" || event.key === " ") { event.preventDefault(); dot.dispatchEvent(new MouseEvent("click", { bubbles: true })); }
+    const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+    if (!step) return;
+    event.preventDefault();
+    const dots = [...dot.parentElement.querySelectorAll("circle")], next = dots[(dots.indexOf(dot) + step + dots.length) % dots.length];
+    dot.setAttribute("tabindex", "-1");
+    next.setAttribute("tabindex", "0");
+    next.focus();
+  });
+  page("detail").addEventListener("close", () => {
+    if (!order.length) return;
+    draw(open + 1 - drawn);
+    page("cards").querySelector(`[data-row="${order[open]}"]`).focus();
   });
   page("detail").addEventListener("keydown", (event) => {
     if (event.key === "ArrowRight") detail(open + 1);
