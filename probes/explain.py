@@ -67,11 +67,21 @@ class Explanation:
     neighbours: tuple[Neighbour, ...]
     thumbnails: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    undamaged: bool = False  # of damage: nothing set the probe off
 
     @property
     def verdict(self) -> str:
         """What the check found."""
-        return self.check.sentence(self.target.unit)
+        if self.target.unit != SEVERITY:
+            return self.check.sentence(self.target.unit)
+        if self.undamaged:
+            return "It reads as undamaged, so there is no damage to explain."
+        found = (f"Replacing what the map marks by clean places of the same picture changes the severity by {-self.check.effect:+.2f} against "
+                 f"replacing as much elsewhere, more than {self.check.beaten:.0%} of {len(self.check.random)} maps shifted by chance "
+                 f"(p {self.check.p:.2f})")
+        if self.check.causal:
+            return f"{found}: the map shows what the reading rests on."
+        return f"{found}: too little to confirm the map, and no sign against it: damage all over, or a faint one, cannot be repaired so."
 
     def sentences(self) -> list[str]:
         """What was found, for a terminal."""
@@ -180,7 +190,7 @@ def explain(file: Path | str, encoder: Encoder, aim: Callable[[Tensor], Target],
 
 def damage(file: Path | str, probe: ArtifactProbe) -> Explanation:
     """Where the artifact probe sees damage in a picture file: its map over the picture, the kind it takes it for, and whether the score
-    falls when the places that the map marks are painted over with the picture's mean colour."""
+    falls when the places that the map marks are replaced by clean ones of the same picture."""
     pixels = fitted(image.load(file)).to(probe.encoder.device)
     with torch.no_grad():
         seen = probe.look(pixels)
@@ -191,9 +201,24 @@ def damage(file: Path | str, probe: ArtifactProbe) -> Explanation:
     aim = Target(probe.name, "damage", SEVERITY, said, probe.head.score, probe.head.reliability)
     pixels = pixels[..., :pixels.shape[-2] // EDGE * EDGE, :pixels.shape[-1] // EDGE * EDGE]
     where = F.interpolate(seen["map"][:, None], size=pixels.shape[-2:], mode="bilinear", align_corners=False)[0, 0]
-    checked = relevance.deleted(probe.head.score, pixels, pixels.mean((-2, -1), keepdim=True).expand_as(pixels), where, soft=EDGE_OF_HOLE)
-    return Explanation(printable(Path(file)), probe.encoder.name, aim, score, "severity of each patch",
-                       pixels[0].permute(1, 2, 0).cpu().numpy(), where.cpu().numpy(), checked, (), ())
+    checked = relevance.deleted(probe.head.score, pixels, _clean(pixels, where), where, soft=EDGE_OF_HOLE, apart=True)
+    picture, undamaged = pixels[0].permute(1, 2, 0).cpu().numpy(), not bool(seen["damaged"][0])
+    return Explanation(printable(Path(file)), probe.encoder.name, aim, score, "severity of each patch", picture, where.cpu().numpy(), checked,
+                       (), (), undamaged=undamaged)
+
+
+def _clean(pixels: Tensor, damaged: Tensor) -> Tensor:
+    """What else could stand at each place of `pixels` `(1, 3, h, w)`: of the picture shifted by quarters, what is least `damaged` `(h, w)`.
+
+    Not a flat colour or a blur, which are damage themselves; a copy the probe hardly sees.
+    """
+    height, width = damaged.shape
+    shifts = [(k // 4 * height // 4, k % 4 * width // 4) for k in range(1, 16)]
+    least = torch.stack([damaged.roll(shift, (0, 1)) for shift in shifts]).argmin(0)
+    found = torch.zeros_like(pixels)
+    for k, shift in enumerate(shifts):
+        found = torch.where(least == k, pixels.roll(shift, (-2, -1)), found)
+    return found
 
 
 def _thumbnail(file: Path) -> str:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 METHODS = ("occlusion", "gradient")
 SHARES = (.05, .15, .3, .5)  # of the picture that the check takes away
+OVERLAP, MARKED, TRIES = 1 / 3, .15, 20  # a map of chance marks at most a third of the 15 % that the map marks most; how often it is drawn
 Score = Callable[[Tensor], Tensor]  # embeddings (n, d), or with `layers` descriptions, to scores (n,)
 
 
@@ -111,23 +112,31 @@ def check(encoder: Encoder, pixels: Tensor, score: Score, relevance: Tensor, dra
 
 
 @torch.no_grad()
-def deleted(read: Score, pixels: Tensor, other: Tensor, relevance: Tensor, draws: int = 19, seed: int = 0, soft: float = 0.) -> Check:
-    """Deletion (RISE, arXiv:1806.07421) of `pixels` `(1, 3, h, w)` by a map `(h, w)`, against the same map flipped and shifted by chance.
+def deleted(read: Score, pixels: Tensor, other: Tensor, relevance: Tensor, draws: int = 19, seed: int = 0, soft: float = 0.,
+            apart: bool = False) -> Check:
+    """Deletion (RISE, arXiv:1806.07421) of `pixels` `(1, 3, h, w)` by a map `(h, w)`, against the same map flipped and shifted by chance;
+    `apart`: to where it marks little of what it marked (`OVERLAP`), for maps of something that lies in one place.
 
     `read`: pictures `(n, 3, h, w)` to scores `(n,)`. What is taken away becomes as in `other`, with an edge of `soft` shares of the side.
     Chance's maps are as smooth as the map, which single random pixels are not: only their place differs.
     """
     generator = torch.Generator().manual_seed(seed)
     height, width = relevance.shape
-    maps = [relevance]
+    orders = [_order(relevance)]
+    marked = orders[0] < MARKED
     for _ in range(draws):
-        down, right, flip, turn = torch.rand(4, generator=generator).tolist()
-        shifted = relevance.flip([axis for axis, drawn in ((0, flip), (1, turn)) if drawn < .5])
-        # By a quarter to three quarters of the side: a smaller shift would mark nearly the same place.
-        maps.append(shifted.roll((int((.25 + .5 * down) * height), int((.25 + .5 * right) * width)), (0, 1)))
+        drawn = []
+        for _ in range(TRIES if apart else 1):
+            down, right, flip, turn = torch.rand(4, generator=generator).tolist()
+            shifted = relevance.flip([axis for axis, number in ((0, flip), (1, turn)) if number < .5])
+            # By a quarter to three quarters of the side: a smaller shift would mark nearly the same place.
+            order = _order(shifted.roll((int((.25 + .5 * down) * height), int((.25 + .5 * right) * width)), (0, 1)))
+            drawn.append((float((order[marked] < MARKED).float().mean()), order))
+            if drawn[-1][0] <= OVERLAP:
+                break
+        orders.append(min(drawn, key=lambda one: one[0])[1])
     scores = []
-    for place in maps:
-        order = place.flatten().argsort(descending=True).argsort().view(height, width) / (height * width)
+    for order in orders:
         masks = torch.stack([(order < share).to(pixels.dtype) for share in SHARES])
         scores.append(read(_blend(pixels, other, blurred(masks, soft) if soft else masks)))
     table, whole = torch.stack(scores).double().cpu(), float(read(pixels)[0])
@@ -135,6 +144,11 @@ def deleted(read: Score, pixels: Tensor, other: Tensor, relevance: Tensor, draws
     as_much = int((lost[1:] >= lost[0]).sum())
     return Check(whole, SHARES, tuple(table[0].tolist()), tuple(map(tuple, table[1:].tolist())), float(lost[0] - lost[1:].mean()),
                  1 - as_much / draws, (1 + as_much) / (1 + draws))
+
+
+def _order(values: Tensor) -> Tensor:
+    """The rank of each place of a map `(h, w)`, from 0 for the highest, in shares of all places."""
+    return values.flatten().argsort(descending=True).argsort().view(values.shape) / values.numel()
 
 
 def _bump(length: int, centre: float, window: float, device: torch.device) -> Tensor:

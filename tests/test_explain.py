@@ -6,6 +6,7 @@ from conftest import synthetic_photo
 from torch.nn import functional as F
 
 from probes import explain, image, relevance
+from probes.artifacts import ArtifactProbe
 from probes.concepts import concepts, neighbours
 from probes.errors import UserError
 from probes.heads.linear import Linear
@@ -116,3 +117,26 @@ def test_a_page_escapes_what_files_say_and_loads_nothing(tmp_path, small_encoder
     assert any("not validated" in line for line in found.sentences())
     with pytest.raises(UserError, match="no relevance map 'magic'"):
         relevance.relevance(small_encoder, image.load(name), found.target.score, "magic")
+
+
+def test_a_map_of_damage_is_checked_by_clean_places_of_the_picture(embedded_encoder, tmp_path):
+    """Noise in a corner of a smooth picture: what the map marks is there, and repairing it is what lowers the score."""
+    generator = torch.Generator().manual_seed(0)
+    wave = .5 + .2 * torch.sin(torch.linspace(0, 9, 144))
+    picture = (wave[:, None] * torch.ones(144) + .1 * wave[None]).expand(3, 144, 144).clone()
+    probe = ArtifactProbe(embedded_encoder)
+    picture[:, :56, 88:] += .2 * torch.randn(3, 56, 56, generator=generator)
+    image.to_pil(picture.clamp(0, 1)).save(tmp_path / "noisy.png")
+    found = explain.damage(tmp_path / "noisy.png", probe)
+    assert not found.undamaged
+    assert found.relevance[:56, 88:].mean() > 2 * found.relevance[:, :80].mean()
+    assert found.check.causal
+    assert found.verdict.endswith("the map shows what the reading rests on.")
+
+
+def test_of_an_undamaged_picture_there_is_no_damage_to_explain(embedded_encoder, tmp_path, monkeypatch):
+    probe = ArtifactProbe(embedded_encoder)
+    image.to_pil(torch.full((3, 64, 64), .5)).save(tmp_path / "plain.png")
+    seen = probe.look(image.load(tmp_path / "plain.png"))
+    monkeypatch.setattr(probe, "look", lambda pixels: seen | {"damaged": torch.tensor([False])})
+    assert explain.damage(tmp_path / "plain.png", probe).verdict == "It reads as undamaged, so there is no damage to explain."
