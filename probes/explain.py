@@ -76,7 +76,7 @@ class Explanation:
             return self.check.sentence(self.target.unit)
         if self.undamaged:
             return "It reads as undamaged, so there is no damage to explain."
-        found = (f"Replacing what the map marks by clean places of the same picture changes the severity by {-self.check.effect:+.2f} against "
+        found = (f"Replacing what the map marks by clean places of the picture changes the severity by {-self.check.effect:+.2f} against "
                  f"replacing as much elsewhere, more than {self.check.beaten:.0%} of {len(self.check.random)} maps shifted by chance "
                  f"(p {self.check.p:.2f})")
         if self.check.causal:
@@ -203,8 +203,8 @@ def damage(file: Path | str, probe: ArtifactProbe) -> Explanation:
     where = F.interpolate(seen["map"][:, None], size=pixels.shape[-2:], mode="bilinear", align_corners=False)[0, 0]
     checked = relevance.deleted(probe.head.score, pixels, _clean(pixels, where), where, soft=EDGE_OF_HOLE, apart=True)
     picture, undamaged = pixels[0].permute(1, 2, 0).cpu().numpy(), not bool(seen["damaged"][0])
-    return Explanation(printable(Path(file)), probe.encoder.name, aim, score, "severity of each patch", picture, where.cpu().numpy(), checked,
-                       (), (), undamaged=undamaged)
+    return Explanation(printable(Path(file)), probe.encoder.name, aim, score, "severity of each patch", picture, where.cpu().numpy(),
+                       checked, (), (), undamaged=undamaged)
 
 
 def _clean(pixels: Tensor, damaged: Tensor) -> Tensor:
