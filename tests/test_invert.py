@@ -72,6 +72,7 @@ def test_a_flip_can_be_read_and_measured_again_from_its_files(embedded_encoder, 
         assert head.labels[int(head.logits(embedded_encoder.describe(before)).argmax())] == row["was"] != "ukiyo-e"
         assert head.labels[int(head.logits(embedded_encoder.describe(after)).argmax())] == row["became"] == "ukiyo-e"
     assert row["grey_levels"] < 4
+    assert "than which one to a given label is never smaller" in " ".join(done.output.split())
 
 
 def test_the_norms_are_those_of_the_files_in_whole_numbers_and_an_audit_of_them_reads_the_flip(photo, tmp_path):
@@ -83,7 +84,11 @@ def test_the_norms_are_those_of_the_files_in_whole_numbers_and_an_audit_of_them_
     before, after = (np.asarray(Image.open(file)).astype(np.int64) for file in files)
     apart = after - before
     assert row["l2_norm"] == pytest.approx(math.sqrt((apart * apart).sum()) / 255, rel=1e-6)
-    assert row["grey_levels"] == pytest.approx(math.sqrt((apart * apart).mean()), rel=1e-6)
+    assert not apart[:, :24].any()
+    assert not apart[:, 120:].any()
+    assert row["grey_levels"] == pytest.approx(math.sqrt((apart[:, 24:120] ** 2).mean()), rel=1e-6)
+    assert "only the middle 96 x 96 of 144 x 96 pixels are read" in " ".join(done.output.split())
+    assert "than which one to a given label is never smaller" not in done.output
     assert row["largest_grey_levels"] == abs(apart).max() >= 1
     read = audit(files).rows["style_top"].tolist()
     assert read == [row["was"], row["became"]]

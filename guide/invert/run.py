@@ -180,7 +180,8 @@ def _flipped(request: Request, context: Context, inputs: dict[str, str], on_prog
                                     "seed": 0, "prompt": f"{found.was} -> {found.became}", "l2_norm": found.norm})
         rows.append({"input": name, "probe": probe, "was": found.was, "became": found.became, "flipped": found.found,
                      "l2_norm": found.norm, "grey_levels": found.levels, "largest_grey_levels": found.largest,
-                     "width": found.before.shape[3], "height": found.before.shape[2], "random_changes_that_flip": found.random,
+                     "read": found.partly, "width": found.before.shape[3], "height": found.before.shape[2],
+                     "random_changes_that_flip": found.random,
                      "before": files[0].name, "after": files[1].name})
         blocks.append(_row(name, found))
     frame = pd.DataFrame(rows)
@@ -188,15 +189,16 @@ def _flipped(request: Request, context: Context, inputs: dict[str, str], on_prog
     (request.out / "report.json").write_text(json.dumps({"rows": record.plain(rows), "skipped": skipped}, indent=1))
     sheet.save(request.out / "sheet.png", f"The smallest change that flips the {probe} reading", [sheet.Block("", tuple(blocks))],
                request.command or record.typed(), side=224)
-    lines = [*map(_sentence, rows), *skipped, *_sensitivity(request, encoder, probe)]
+    lines = [*map(_sentence, rows), *skipped, *_sensitivity(request, encoder, probe, wanted)]
     return Result(request.out, request.out / "sheet.png", frame, tuple(lines))
 
 
-def _sensitivity(request: Request, encoder: Encoder, probe: str) -> list[str]:
+def _sensitivity(request: Request, encoder: Encoder, probe: str, wanted: str = "") -> list[str]:
     """What the card of the head that was asked says of the smallest changes that flip it, where they were measured."""
     stem = card.shipped(probe, encoder) if probe and not request.head_files else None
     found = card.read(stem).get("sensitivity") if stem else None
-    return [f"For comparison: {found['sentence']}"] if found else []
+    besides = ", of flips to any other label, than which one to a given label is never smaller" if wanted else ""
+    return [f"For comparison{besides}: {found['sentence']}"] if found else []
 
 
 def _sentence(row: dict) -> str:
@@ -207,15 +209,16 @@ def _sentence(row: dict) -> str:
         return f"{row['input']} reads as {row['was']} already."
     return (f"{row['input']} ({size}): {row['was']} -> {row['became']} by a change of L2 norm {row['l2_norm']:.3f}, "
             f"{row['grey_levels']:.2f} grey levels of 256 on average and {row['largest_grey_levels']} at most; of random changes as large "
-            f"{row['random_changes_that_flip']:.0%} do so.")
+            f"{row['random_changes_that_flip']:.0%} do so{'; ' + row['read'] if row['read'] else ''}.")
 
 
 def _row(name: str, found: Flip) -> sheet.Row:
     """Before, after, and the difference around grey, as strong as it may be."""
     apart = found.after - found.before
     times = 1 / (2 * float(apart.abs().max().clamp_min(1 / 255)))
+    unread = ("plain grey sides are not read",) if found.partly else ()
     captions = ((f"reads as {found.was}",), (f"reads as {found.became or found.was}", f"L2 {found.norm:.3f}, {found.levels:.2f} levels"),
-                (f"the change, {times:.0f} times as strong",))
+                (f"the change, {times:.0f} times as strong", *unread))
     pictures = found.before, found.after, (.5 + times * apart).clamp(0, 1)
     return sheet.Row(name, tuple(sheet.Cell(image.to_pil(one), said) for one, said in zip(pictures, captions, strict=True)))
 
