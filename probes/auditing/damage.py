@@ -20,7 +20,6 @@ DOWN = ("down the left side", "down the middle", "down the right side")
 COLOUR = (226, 61, 40)
 TOGETHER = 4  # pictures that a CPU reads in a pass: one alone takes a quarter longer
 HIGH, FILLED = 0.2, 0.5  # of a map's maximum, from where a patch counts as damaged; of a part's patches, from where the part does
-PLACED = 0.1  # of all damage, what a place has to add
 
 
 def head(encoder: Encoder) -> Path | None:
@@ -80,7 +79,7 @@ def where(severity: np.ndarray) -> str:
     shares = _ninths(above)
     shares = shares / max(shares.sum(), 1e-12)
     row, column = np.unravel_index(shares.argmax(), shares.shape)
-    if above.sum() < PLACED * severity.sum() or shares[row, column] < 0.25:
+    if shares[row, column] < 0.25:
         return "everywhere"
     return " ".join(filter(None, (ROWS[row], COLUMNS[column]))) or "centre"
 
