@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from probes.auditing import likeness
+from probes.auditing import likeness, sentences
 from probes.auditing.columns import completed, of_rows
 from probes.auditing.inputs import items, merged
 from probes.auditing.intention import Intention
@@ -260,3 +260,15 @@ def test_shards_by_braces_and_one_that_is_cut_off(tmp_path):
     (tmp_path / "s-11.tar").write_bytes(b"")
     with pytest.raises(UserError, match=r"s-11\.tar"):
         items(tmp_path / "s-11.tar")
+
+
+def test_a_distance_says_its_features_its_kernel_and_its_floor_with_deviations():
+    distance = {"kid": 0.5, "deviation": 0.01, "subsets": 10, "size": 40, "pictures": 80}
+    floor = distance | {"kid": 0.1, "deviation": 0.02, "size": 20}
+    found = {"read": 80, "features": "verdict", "copies": 0, "kid": distance, "floor": floor}
+    said = next(iter(sentences._reference(found)))
+    for part in ("features of verdict scaled to mean square 1, cubic kernel", "0.500 +- 0.010 (10 x 40 pictures)",
+                 "differ by 0.100 +- 0.020 (10 x 20 pictures)", "not comparable with published KID"):  # fmt: skip
+        assert part in said
+    few = distance | {"deviation": None, "subsets": 1, "size": 3}
+    assert "0.500 (3 pictures). Not" in next(iter(sentences._reference(found | {"kid": few, "floor": None})))
