@@ -73,6 +73,20 @@ def test_recoloured_has_the_brightness_of_one_and_the_hue_of_the_other(photo):
     assert (torch.cosine_similarity(chroma, wanted, dim=1)[coloured] > .99).all()
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_preserved_colours_keep_the_mean_brightness_of_what_is_repainted(photo, masked):
+    lighter = (photo + .15).clamp(0, 1)
+    mask = torch.zeros(1, 1, *photo.shape[-2:])
+    mask[..., 8:60, 8:60] = 1
+    found = composed(lighter, photo=photo, mask=mask if masked else None, preserve=True)
+    weights = torch.tensor(colour.LUMA).view(1, 3, 1, 1)
+    bright = [float(((one * weights).sum(1, keepdim=True) * (mask if masked else 1)).sum() / (mask.sum() if masked else mask.numel()))
+              for one in (photo, lighter, found)]
+    assert bright[1] - bright[0] > .08
+    assert bright[2] == pytest.approx(bright[0], abs=.01)
+    torch.testing.assert_close(composed(photo, photo=photo, mask=None, preserve=True), photo, atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize("gram", [False, True])
 def test_tiles_sum_up_to_the_whole_forward_and_backward(embedded_encoder, monkeypatch, gram):
     picture = torch.rand(1, 3, 224, 176, generator=torch.Generator().manual_seed(0))

@@ -54,6 +54,18 @@ def mapped(picture: Tensor, source: Palette, target: Palette) -> Tensor:
     return moved.clamp(0, 1)
 
 
+def lit(picture: Tensor, as_in: Tensor, mask: Tensor | None = None) -> Tensor:
+    """The picture with the mean brightness of the other, by a shift of all values: `(n, 3, h, w)`; `mask` `(1, 1, h, w)` weighs the pixels.
+
+    Where brightness alone is painted, a light or dark style would else lighten or darken the photograph. Values end at black and white.
+    """
+    weights = torch.tensor(LUMA, device=picture.device)[:, None, None]
+    apart = ((as_in - picture) * weights).sum(1, keepdim=True)
+    share = torch.ones_like(apart) if mask is None else mask.expand_as(apart)
+    shift = (apart * share).sum((2, 3), keepdim=True) / share.sum((2, 3), keepdim=True).clamp_min(1e-6)
+    return (picture + shift).clamp(0, 1)
+
+
 def recoloured(picture: Tensor, colours: Tensor) -> Tensor:
     """The brightness of one and the colours of the other (arXiv:1606.05897, luminance only): `(n, 3, h, w)`, with gradient to `picture`.
 

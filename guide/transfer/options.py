@@ -16,7 +16,8 @@ Limit = Annotated[list[str] | None, typer.Option(help="The most damage beyond th
 Strength = Annotated[float | None, typer.Option(
     help="0 the photograph, 1 the target's own brushwork (the default), up to 2. Of diffusion: the share of noise, default 0.6.")]
 Engine = Annotated[str, typer.Option(help="pixels or diffusion.")]
-Preserve = Annotated[bool, typer.Option("--preserve-color", help="Keep the photograph's colours, change brightness alone.")]
+Preserve = Annotated[bool, typer.Option(
+    "--preserve-color", help="Keep the photograph's colours and mean brightness: lights and darks alone change.")]
 Region = Annotated[str, typer.Option(help="A mask: white is repainted, black is left alone.")]
 Side = Annotated[int | None, typer.Option(help="Pixels of the longer side. Default: the photograph's, at most 512.")]
 Steps = Annotated[int | None, typer.Option(help="Steps of descent (default 120), or denoising steps.")]

@@ -143,9 +143,11 @@ def held(painted: Tensor, photo: Tensor, constraints: Mapping[str, Constraint], 
 
 
 def composed(images: Tensor, photo: Tensor, mask: Tensor | None, preserve: bool) -> Tensor:
-    """The photograph's colours over the canvas's brightness, and the photograph itself outside of the mask; at any size of the images."""
+    """The photograph's colours and mean brightness over the canvas's lights and darks, and the photograph itself outside of the mask; at
+    any size of the images."""
     if preserve:
-        images = colour.recoloured(images, _as(photo, images))
+        own = _as(photo, images)
+        images = colour.recoloured(colour.lit(images, own, None if mask is None else _as(mask, images)), own)
     if mask is not None:
         mask = _as(mask, images)
         images = mask * images + (1 - mask) * _as(photo, images)
