@@ -134,7 +134,8 @@ def words(probe: dict, top: int = 3) -> str:
         elif name == "year":
             parts.append(f"{value:.0f} ({_span(probe)})")
         elif isinstance(value, float) and name != "damaged" and not name.startswith("year_"):
-            parts.append(f"{name.replace('_', ' ')} {value:.2f}")
+            doubt = probe.get("reliability", "") if name == "made_by_model" else ""  # which accuses somebody: never without its doubt
+            parts.append(f"{name.replace('_', ' ')} {value:.2f}" + (f" ({doubt})" if doubt.startswith(NOT_VALIDATED) else ""))
     return ", ".join(parts)
 
 

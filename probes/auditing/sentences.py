@@ -6,7 +6,7 @@ from probes.auditing.likeness import NEAR
 from probes.auditing.looks import LOOKS
 
 MANY = 6  # styles that a sentence lists
-UNASKED = ("style", "period", "artifacts")  # whose reliability is said whatever was asked
+UNASKED = ("style", "period", "artifacts", "origin")  # whose reliability is said whatever was asked
 SHARE = "the share of the guide's gain that the verdict sees too"
 NO_PAINTINGS = "no paintings like those that the probe is known on, or damaged beyond recognition"
 NO_HEAD = "Artifacts were not read and there are no maps: no head for damage ships for this encoder."
