@@ -169,3 +169,7 @@ def test_the_reason_says_that_a_picture_is_out_of_domain():
     row = {"style_probability": 0.5, "style_top": "baroque", "year": 1700.0, "out_of_domain": True, "notes": []}
     assert reasons.reason(row, Intention()).startswith("out of domain, so that its readings do not hold: reads as baroque 0.50")
     assert reasons.reason(row | {"out_of_domain": False}, Intention()).startswith("reads as baroque")
+
+
+def test_what_does_not_count_may_be_of_palette_colours(odd):
+    assert any("not counted as damaged: of palette colours, no paintings like those" in sentence for sentence in odd.summary["sentences"])

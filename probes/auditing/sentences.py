@@ -129,7 +129,7 @@ def _damage(found: dict) -> Iterator[str]:
         if seen["doubtful"]:
             one = seen["doubtful"] == 1
             many = f"{'1 image sets' if one else str(seen['doubtful']) + ' images set'} off the artifact probe"
-            yield f"{many} and {'is' if one else 'are'} not counted as damaged: {NO_PAINTINGS}."
+            yield f"{many} and {'is' if one else 'are'} not counted as damaged: of palette colours, {NO_PAINTINGS}."
 
 
 def _uncounted(seen: dict, read: int) -> Iterator[str]:
