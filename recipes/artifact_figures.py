@@ -135,7 +135,8 @@ def sentence(figures: dict) -> str:
         parts.append(f"rises with severity on {every['rising']:.0%} of images")
     for word, least, most in (("finds", 0.85, 1.01), ("hardly", 0.0, 0.7)):
         kinds = [name for name, area in areas.items() if least <= area < most]
-        told = [f"{name} of {SQUARE}-pixel squares" if name == "checkerboard" else name for name in kinds]
+        exact = {"checkerboard": f"checkerboard of {SQUARE}-pixel squares from even pixels", "noise": "noise of each colour by itself"}
+        told = [exact.get(name, name) for name in kinds]
         parts += [f"{word} {', '.join(told)}"] if told else []
     if trips:
         parts.append(f"a round trip moves a clean image by {max(trips):.2f} of the clean-to-severe range")

@@ -66,7 +66,7 @@ def where(severity: np.ndarray) -> str:
     the left side`, else the ninth that holds most damage above the map's median: `upper left`, `lower`, `centre`.
 
     Of 12 test paintings damaged by blur and noise as a whole, in a third of their height or width and in a ninth (215 alarms) 198 are
-    placed right, as a third or a ninth of six photographs is in 63 of 96, which are soft throughout.
+    placed right, as a ninth of six photographs is in 63 of 96, which are soft throughout.
     """
     high = severity >= HIGH * severity.max()
     filled = _ninths(high) >= FILLED
