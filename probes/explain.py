@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 THUMBNAIL, SEVERITY = 160, "severity"
 EDGE_OF_HOLE = .03  # of the side: a hard edge would be damage itself
+FELT = .02  # of a severity from 0 to 1: less than that is no evidence, however seldom chance gives more
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +80,7 @@ class Explanation:
         found = (f"Replacing what the map marks by clean places of the picture changes the severity by {-self.check.effect:+.2f} against "
                  f"replacing as much elsewhere, more than {self.check.beaten:.0%} of {len(self.check.random)} maps shifted by chance "
                  f"(p {self.check.p:.2f})")
-        if self.check.causal:
+        if self.check.causal and self.check.effect >= FELT:
             return f"{found}: the map shows what the reading rests on."
         return f"{found}: too little to confirm the map, and no sign against it: damage all over, or a faint one, cannot be repaired so."
 

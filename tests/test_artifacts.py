@@ -11,6 +11,7 @@ from conftest import synthetic_photo
 from probes import encoders, features, image
 from probes.artifacts import ArtifactProbe
 from probes.errors import UserError
+from probes.explain import FELT
 from probes.heads import patch
 from probes.heads.patch import Network, Patch, likeness, pool
 from recipes import data
@@ -204,7 +205,9 @@ def test_it_is_listed_read_and_explained(embedded_encoder, tmp_path):
     assert found.relevance[48:96, 24:72].mean() > 3 * found.relevance[:24].mean()
     assert found.check.causal
     assert found.check.whole == pytest.approx(found.score, abs=1e-4)
-    assert "costs +" in found.verdict
+    assert "changes the severity by" in found.verdict
+    # The synthetic photograph reads as damaged all over, so that its own clean places repair nothing.
+    assert ("shows what the reading rests on" in found.verdict) == (found.check.effect >= FELT)
     found.to_png(tmp_path / "why.png")
     found.to_html(tmp_path / "why.html")
     assert "most likely noise" in (tmp_path / "why.html").read_text(encoding="utf-8")
