@@ -53,7 +53,9 @@ def test_a_rate_of_single_pictures_has_wilsons_interval():
 def test_a_rate_over_prompts_is_as_wide_as_prompts_differ():
     together = rate([True] * 10 + [False] * 10, ["a"] * 10 + ["b"] * 10)
     mixed = rate([True, False] * 10, [k // 10 for k in range(20)])
-    assert together == (0.5, 0.0, 1.0)
+    assert together[0] == .5
+    assert together[1] < .01
+    assert together[2] > .99
     assert mixed[1] == pytest.approx(binomtest(1, 2).proportion_ci(method="wilson").low)
     assert rate([True, True], ["a", "a"]) == (1.0, None, None)
     few, many = (rate([k % 3 > 0 for k in range(n * 4)], [k // 4 for k in range(n * 4)]) for n in (6, 60))
