@@ -56,7 +56,8 @@ def test_a_rate_over_prompts_is_as_wide_as_prompts_differ():
     assert together[0] == .5
     assert together[1] < .01
     assert together[2] > .99
-    assert mixed[1] == pytest.approx(binomtest(1, 2).proportion_ci(method="wilson").low)
-    assert rate([True, True], ["a", "a"]) == (1.0, None, None)
+    assert mixed[1] == pytest.approx(binomtest(10, 20).proportion_ci(method="wilson").low)
+    assert rate([True, True], ["a", "a"])[1] == pytest.approx(binomtest(2, 2).proportion_ci(method="wilson").low)
+    assert rate([True], ["a"]) == (1.0, None, None)
     few, many = (rate([k % 3 > 0 for k in range(n * 4)], [k // 4 for k in range(n * 4)]) for n in (6, 60))
     assert many[2] - many[1] < few[2] - few[1]
