@@ -13,8 +13,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
@@ -71,7 +72,7 @@ def throughput(source: str, found: list[str], workers: int, batch: int, rounds: 
     def loop() -> None:
         with ThreadPoolExecutor(workers) as pool:
             ahead = pool.map(lambda file: usual(Image.open(file).convert("RGB")), found)
-            for group in _batches(ahead, batch):
+            for group in batches(ahead, batch):
                 reader.clip.encode_image(torch.stack(group).to(device))
 
     def whole() -> None:
@@ -165,15 +166,10 @@ def peak(count: int, folder: Path) -> dict:
     return {"pictures": int(rows), "peak MB": int(most), "seconds": round(float(seconds)), "written MB": round(size / 1e6, 1)}
 
 
-def _batches(items: Iterator, size: int) -> Iterator[list]:
-    group = []
-    for item in items:
-        group.append(item)
-        if len(group) == size:
-            yield group
-            group = []
-    if group:
-        yield group
+def batches(items: Iterable, size: int) -> Iterator[list]:
+    """Lists of `size`, the last one of what is left."""
+    held = iter(items)
+    return iter(lambda: list(islice(held, size)), [])
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ ROC curve of .5 is chance; below it the head takes people's pictures for a model
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +22,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from benchmarks.audit import batches
 from guide import pipelines
 from guide.seeds import generators
 from probes import encoders
@@ -51,23 +51,17 @@ class Features:
         if not path.exists():
             seen = (alike(image, encoder.side, np.random.default_rng(place)) for place, image in enumerate(images()))
             with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-                found = [encoder.describe(samples.tensor(np.stack(part))).float() for part in batched(seen)]
+                found = [encoder.describe(samples.tensor(np.stack(part))).float() for part in batches(seen, BATCH)]
             with replacing(path) as partial, partial.open("wb") as file:
                 np.save(file, torch.cat(found).numpy().astype(np.float16))
         return np.load(path).astype(np.float32)
-
-
-def batched(items: Iterable, count: int = BATCH) -> Iterator[list]:
-    """Lists of `count`, the last one of what is left."""
-    held = iter(items)
-    return iter(lambda: list(islice(held, count)), [])
 
 
 @torch.no_grad()
 def painted(count: int, scale: float, rescale: float, steps: int) -> Iterator[Image.Image]:
     """Unguided pictures of the embedded pipeline, over all its styles."""
     pipeline = pipelines.load("embedded")
-    for some in batched(wishes(count)):
+    for some in batches(wishes(count), BATCH):
         images = pipeline([wish.prompt for wish in some], num_inference_steps=steps, guidance_scale=scale, guidance_rescale=rescale,
                           output_type="pil", generator=generators([wish.seed for wish in some])).images  # fmt: skip
         yield from images

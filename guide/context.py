@@ -38,6 +38,13 @@ class Context:
     verdict: Judge
     seeds: tuple[int, ...]
     """Those asked for, and those whose pictures the folder holds already."""
+    notice: Notice
+
+    def tell(self, *lines: str) -> None:
+        """Sentences for the record and for whoever started the run."""
+        for line in lines:
+            self.record.notes.append(line)
+            self.notice(line)
 
     def weigh(self, **more: str) -> None:
         """Name the weights of the run, with `more` by role. UserError where the folder's pictures were made with other ones."""
@@ -55,7 +62,7 @@ class Context:
 
 
 def begin(request: Asked, kind: str, check: Callable[[], None], made: Callable[[int], bool], on_progress: Progress,
-          **resolved: Any) -> Context:
+          notice: Notice, **resolved: Any) -> Context:
     """Everything that can refuse cheaply refuses first: the folder's own record, the folder itself, `check`; then weights are read.
 
     `made`: whether the folder holds pictures of a seed. `resolved`: what the record keeps of the request besides, or in place of its own.
@@ -66,7 +73,6 @@ def begin(request: Asked, kind: str, check: Callable[[], None], made: Callable[[
     seeds = record.together(before, request.seeds, made)
     resolved["seeds"] = record.plain(seeds)
     now = record.Record(resolved, command=request.command or record.typed(), kind=kind, seeds=seeds)
-    now.notes += record.added(request.seeds, seeds)
     record.writable(request.out)
     check()
     on_progress("loading", 0, 0)
@@ -74,4 +80,6 @@ def begin(request: Asked, kind: str, check: Callable[[], None], made: Callable[[
     encoder, verdict = encoders.load(request.encoder, now.device), judge.load(request.judge, now.device)
     verdict.check([encoder.lineage])
     now.lineages = {"encoder": encoder.lineage, "verdict": verdict.lineage}
-    return Context(request.out, now, before, now.device, encoder, verdict, seeds)
+    context = Context(request.out, now, before, now.device, encoder, verdict, seeds, notice)
+    context.tell(*record.added(request.seeds, seeds))
+    return context

@@ -2,12 +2,10 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from hashlib import sha256
-from pathlib import Path
 
 from probes.config import lookup
 from probes.errors import UserError
-from probes.paths import typed
+from probes.paths import digest, typed
 
 # How much a step of each measure's scale counts unless a weight is given. The small encoder reads subjects weakly, and collections as
 # readily as origins: see its cards. Artifacts count only where they are weighed or limited. A period pulls until its span is reached, then
@@ -55,7 +53,7 @@ class Goals:
 
 def _digest(path: str) -> str:
     try:
-        return sha256(Path(path).read_bytes()).hexdigest()
+        return digest(path)
     except OSError as error:
         raise UserError(f"The picture {path} cannot be read ({error.strerror or error}); name an image file.") from None
 

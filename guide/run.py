@@ -136,17 +136,15 @@ def generate(request: Request, on_progress: Progress = lambda what, done, total:
     Writes a PNG for each picture as it finishes, trace.jsonl, record.json, report.csv, report.json and sheet.png.
     """
     settings, strategy = request.settings(), request.preset()
-    variants = ("unguided",) if isinstance(strategy, Unguided) else ("unguided", "guided")
+    variants = {"unguided": Unguided()} | ({} if isinstance(strategy, Unguided) else {"guided": strategy})
 
     def there(seed: int) -> bool:
         return all(picture(request.out, seed, variant).is_file() for variant in variants)
 
-    context = begin(request, "generate", lambda: None, there, on_progress,
+    context = begin(request, "generate", lambda: None, there, on_progress, notice,
                     settings=settings, preset=strategy, goals=request.goals.described())
     request, now, before = replace(request, seeds=context.seeds), context.record, context.before
     device, encoder, pipeline = context.device, context.encoder, opened(request, context.device)
-    for line in now.notes:
-        notice(line)
     for brief, _ in per_prompt(request.brief, request.seeds)[:1]:  # what cannot be asked for is found out before a picture is made
         aimed(brief, encoder, replace(request.goals, content="global"))
     watch = watching.watches(request.watch, request.on_drift, request.brief, encoder, request.goals, device)
@@ -158,16 +156,13 @@ def generate(request: Request, on_progress: Progress = lambda what, done, total:
     if request.strength == "auto":
         found = tuning.restored(now.tuning) if now.tuning else tuning.of_request(
             request, strategy, partial(sample, pipeline, settings=settings, more=more), encoder, device, on_progress)
-        strategy, now.tuning = replace(strategy, strength=found.strength), record.plain(found)
-        now.notes.append(str(found))
-        notice(str(found))
-    variants = dict(zip(variants, (Unguided(), strategy), strict=False))
-    lines = remarks(request, pipeline, encoder)
+        now.tuning = record.plain(found)
+        if "guided" in variants:
+            variants["guided"] = replace(strategy, strength=found.strength)
+        context.tell(str(found))
+    context.tell(*remarks(request, pipeline, encoder))
     if more or pipeline.scheduler is not own:
-        lines.append(f"{request.strategy} needs a {needed} sampler: all pictures are made by {samplers.described(pipeline, needed)}.")
-    for line in lines:
-        now.notes.append(line)
-        notice(line)
+        context.tell(f"{request.strategy} needs a {needed} sampler: all pictures are made by {samplers.described(pipeline, needed)}.")
     context.write()
     jobs = list(_missing(request, variants))
     total, done = len(jobs) * settings.steps, 0
@@ -187,9 +182,7 @@ def generate(request: Request, on_progress: Progress = lambda what, done, total:
             path = picture(request.out, seed, variant)
             if not path.is_file():
                 png.save(image, path, said | {"size": f"{image.shape[2]}x{image.shape[1]}"})
-        for line in unlike(trace, now.notes):
-            now.notes.append(line)
-            notice(line)
+        context.tell(*unlike(trace, now.notes))
         with (request.out / "trace.jsonl").open("a", encoding="utf-8") as lines:
             lines.writelines(json.dumps(record.plain({"variant": variant, "seeds": seeds, **step})) + "\n" for step in trace)
         now.costs = dict(Counter(now.costs) + Counter({f"{variant} {name}": value for name, value in costs.items()}))

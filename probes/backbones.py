@@ -1,7 +1,6 @@
 """Image networks without a text tower, DINOv2 and CSD, read from the hub's own files: features for judges and for heads."""
 
 import functools
-import hashlib
 import json
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from probes.errors import UserError
 from probes.judges import presets
 from probes.judges.presets import Preset
 from probes.lineage import Lineage
+from probes.paths import digest
 
 WEIGHTS = "model.safetensors"
 FAILURES = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError)
@@ -47,8 +47,7 @@ class Backbone(nn.Module):
     @functools.cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the file of weights."""
-        with self.checkpoint.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return digest(self.checkpoint)
 
     @property
     def lineage(self) -> Lineage:

@@ -19,7 +19,7 @@ from torch import Tensor
 from probes import image
 from probes.atomic import replacing
 from probes.errors import UserError
-from probes.paths import printable
+from probes.paths import digest, printable
 
 if TYPE_CHECKING:
     from probes.encoders import Encoder
@@ -108,8 +108,7 @@ def _opened(files: Sequence[Path | str], encoder: Encoder, known: dict, batch: i
     """Row, key, and pixels at the encoder's size; None for pixels that need not be read, a sentence for what cannot be."""
     def one(row: int) -> tuple[int, str, Tensor | str | None]:
         try:
-            with Path(files[row]).open("rb") as file:
-                key = hashlib.file_digest(file, "sha256").hexdigest()
+            key = digest(files[row])
             # What `preprocess` leaves, as an image again: fitting is idempotent, so pictures of any size share a batch.
             with torch.inference_mode():
                 pixels = None if key in known else (encoder.preprocess(image.load(files[row])) * encoder.std + encoder.mean).clamp(0, 1)

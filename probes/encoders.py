@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint as _recomputed
 
-from probes import backbones, image, layers
+from probes import backbones, image, layers, paths
 from probes.errors import UserError
 from probes.features import Features, convolutional, stages, tapped
 from probes.lineage import Lineage
@@ -73,8 +73,7 @@ class Encoder(nn.Module):
         """SHA-256 of the weights: of the file they came from, else of the tensors by name."""
         digest = hashlib.sha256()
         if self.checkpoint is not None:
-            with self.checkpoint.open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
+            return paths.digest(self.checkpoint)
         for name, value in sorted(self.clip.state_dict().items()):
             digest.update(f"{name} {tuple(value.shape)}".encode() + value.detach().cpu().double().contiguous().numpy().tobytes())
         return digest.hexdigest()

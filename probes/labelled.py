@@ -1,7 +1,6 @@
 """Labelled pictures or features, from what people have: a folder with a subfolder per label, a table of files, a table of features."""
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections import Counter
@@ -17,7 +16,7 @@ import pandas as pd
 from probes import image, years
 from probes.config import nearest, offer
 from probes.errors import UserError
-from probes.paths import typed
+from probes.paths import digest, typed
 
 TABLES = ("metadata.csv", "metadata.jsonl")  # as in the imagefolder convention of Hugging Face's datasets
 GROUPS = ("artist", "prompt")  # taken as groups, the first that is there, where none is named
@@ -283,8 +282,7 @@ def _contents(files: Iterable[Path]) -> list[str]:
         if shared[sizes[path]] == 1:
             return path
         try:
-            with open(path, "rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
+            return digest(path)
         except OSError:  # whoever embeds it says why it cannot be read
             return path
     return [told(path) for path in paths]

@@ -1,4 +1,5 @@
 """Paths as a user types them."""
+import hashlib
 import os
 from pathlib import Path
 
@@ -25,6 +26,12 @@ def named(text: str | Path) -> Path:
     if not str(text).strip():
         raise UserError("a path is empty; name the folder or the file, and write . for the current folder.")
     return typed(text)
+
+
+def digest(path: str | Path) -> str:
+    """SHA-256 of a file, as hexadecimal digits. OSError where it cannot be read."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def printable(text: str | Path) -> str:

@@ -84,16 +84,14 @@ def invert(request: Request, on_progress: Progress = lambda what, done, total: N
         film.check(request.film)
         sources.check(anew=True)
     context = begin(request, "invert", check, lambda seed: not request.inputs and _path(request, seed).is_file(),
-                    on_progress)
+                    on_progress, notice)
     request = replace(request, seeds=context.seeds)
     if not request.inputs:
-        context.record.notes += film.unfilmed(request.film, (_path(request, seed) for seed in request.seeds))
-    for line in context.record.notes:
-        notice(line)
+        context.tell(*film.unfilmed(request.film, (_path(request, seed) for seed in request.seeds)))
     context.weigh()
     context.record.files = record.plain(sources.files)
     make = partial(_flipped, inputs=sources.inputs) if request.inputs else _climbed
-    result = make(request, context, on_progress=on_progress, notice=notice)
+    result = make(request, context, on_progress=on_progress)
     context.finish(result.rows.to_dict("records"))
     return result
 
@@ -102,7 +100,7 @@ def _path(request: Request, seed: int) -> Path:
     return request.out / f"seed-{seed:04d}-inverted.png"
 
 
-def _climbed(request: Request, context: Context, on_progress: Progress, notice: Notice) -> Result:
+def _climbed(request: Request, context: Context, on_progress: Progress) -> Result:
     """From noise, a picture per seed."""
     encoder, device = context.encoder, context.device
     wish = aims.wish(encoder, request.brief, request.probe, request.label, request.neuron, [Path(stem) for stem in request.head_files])
@@ -155,7 +153,7 @@ def _climbed(request: Request, context: Context, on_progress: Progress, notice: 
     return Result(request.out, request.out / "sheet.png", frame, lines)
 
 
-def _flipped(request: Request, context: Context, inputs: dict[str, str], on_progress: Progress, notice: Notice) -> Result:
+def _flipped(request: Request, context: Context, inputs: dict[str, str], on_progress: Progress) -> Result:
     """The smallest change of each picture that flips the reading of a head."""
     encoder = context.encoder
     probe, wanted = request.probe or "style", request.label or (request.brief.styles[0][0] if request.brief.styles else "")
@@ -167,9 +165,7 @@ def _flipped(request: Request, context: Context, inputs: dict[str, str], on_prog
     if request.brief.period or request.brief.prompt or request.neuron or len(request.brief.styles) > 1:
         raise UserError("A change is sought toward one label: name one --style, or --probe and --label, or neither for any other.")
     pictures, skipped = readable(inputs, lambda name, path: _seen(path, encoder, request.size))
-    for line in skipped:
-        context.record.notes.append(line)
-        notice(line)
+    context.tell(*skipped)
     rows, blocks = [], []
     for index, (name, pixels) in enumerate(pictures.items()):
         on_progress(name, index, len(pictures))

@@ -139,7 +139,7 @@ def outcome(request: Request, photos: dict[str, Opened], encoder: Encoder, verdi
             frame[gain] = [row[column] - before.loc[row["input"], column] if row["variant"] == "transferred" else None
                            for row in frame.to_dict("records")]
     if {"style_gain", "verdict_gain"} <= set(frame):
-        hacked = (frame["style_gain"].astype(float) > 0) & (frame["verdict_gain"].astype(float) < 0)
+        hacked = flags.hacked(frame["style_gain"], frame["verdict_gain"])
         frame["flags"] = [flags.HACKED if one else said for one, said in zip(hacked, frame["flags"], strict=True)]
     report = Report(frame, read.summary | {"skipped": list(skipped)})
     report.to_csv(request.out / "report.csv")

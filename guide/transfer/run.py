@@ -35,7 +35,7 @@ def transfer(request: Request, on_progress: Progress = lambda what, done, total:
 
     def there(seed: int) -> bool:
         return any(picture(request.out, name, seed).is_file() for name in names)
-    context = begin(request, "transfer", check, there, on_progress)
+    context = begin(request, "transfer", check, there, on_progress, notice)
     request = replace(request, seeds=context.seeds)
     now, encoder, device = context.record, context.encoder, context.device
     now.files = record.plain(sources.files)
@@ -43,12 +43,8 @@ def transfer(request: Request, on_progress: Progress = lambda what, done, total:
     engine, weights = _engine(request, encoder, photos, device)
     context.weigh(**weights)
     now.costs = dict(context.before.costs) if context.before else {}
-    for line in now.notes:
-        notice(line)
-    for line in [*skipped, *(f"{photo.path}: {line}" for photo in photos.values() for line in photo.notes), *engine.notes(),
-                 *film.unfilmed(request.film, (picture(request.out, name, seed) for name in photos for seed in request.seeds))]:
-        now.notes.append(line)
-        notice(line)
+    context.tell(*skipped, *(f"{photo.path}: {line}" for photo in photos.values() for line in photo.notes), *engine.notes(),
+                 *film.unfilmed(request.film, (picture(request.out, name, seed) for name in photos for seed in request.seeds)))
     context.write()
     jobs = list(_missing(request, photos))
     total, done = len(jobs) * engine.steps, 0
@@ -65,9 +61,8 @@ def transfer(request: Request, on_progress: Progress = lambda what, done, total:
         painted, trace, made = engine(photo, seed, stepped)
         said = _said(request, photo, seed, encoder, engine) | made
         if (back := made.get("drawn_back", 0.)) > .1:
-            now.notes.append(f"{name}, seed {seed}: mixed with {back:.0%} of the photograph, or a bound would break; take "
-                             + ("a lower --strength" if request.engine == "diffusion" else "more --steps") + ", or a wider --keep")
-            notice(now.notes[-1])
+            context.tell(f"{name}, seed {seed}: mixed with {back:.0%} of the photograph, or a bound would break; take "
+                         + ("a lower --strength" if request.engine == "diffusion" else "more --steps") + ", or a wider --keep")
         path = picture(request.out, name, seed)
         if not path.is_file():
             png.save(painted[0], path, said | {"size": f"{painted.shape[3]}x{painted.shape[2]}"})

@@ -1,12 +1,12 @@
 """What a run is made of: inputs under names that stay theirs, mask and references, known by content when a folder is gone on with."""
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from itertools import chain, count
 from pathlib import Path
 
 from guide import png, record
 from probes.errors import UserError
+from probes.paths import digest
 
 
 @dataclass(frozen=True)
@@ -115,6 +115,6 @@ def _made(folder: Path, name: str, ending: str) -> list[Path]:
 
 def _hash(path: str) -> str:
     try:
-        return sha256(Path(path).read_bytes()).hexdigest()
+        return digest(path)
     except OSError:  # whoever opens it says why
         return ""

@@ -11,25 +11,26 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from probes.auditing.looks import BLANK_NOTE
 from probes.auditing.opening import CONVERTED
 from probes.auditing.rates import rate
 
 FAR = 95  # percent of real paintings that lie nearer
 MOST = 0.15  # of pictures may lie beyond FAR: a set is unlike paintings where even the lower end of the share's interval is above it
 LEAST = 8  # pictures, below which a set is not judged
-BLANK, PALETTE = "blank, of one colour", CONVERTED["P"]  # notes on pictures whose alarms do not count
+PALETTE = CONVERTED["P"]  # a note on pictures whose alarms do not count
 UNCOUNTED = ", not counted in a set unlike paintings"
 
 
 def counts(rows: pd.DataFrame) -> pd.Series:
     """Of pictures that were read for artifacts, whether they lie among those that the probe is known on, by the rows' index."""
     known = rows["artifacts"].notna() & ~rows["out_of_domain"].fillna(False).astype(bool)
-    return known & ~rows["notes"].str.contains(f"{BLANK}|{PALETTE}")
+    return known & ~rows["notes"].str.contains(f"{BLANK_NOTE}|{PALETTE}")
 
 
 def of_reading(row: Mapping) -> str:
     """Why the readings of a picture do not hold, in few words: `blank`, `out of domain`; nothing where they may."""
-    if BLANK in (row.get("notes") or ""):
+    if BLANK_NOTE in (row.get("notes") or ""):
         return "blank"
     return "out of domain" if str(row.get("out_of_domain")) == "True" else ""  # it may be missing in three ways
 

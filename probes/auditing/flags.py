@@ -17,13 +17,18 @@ def flag(rows: pd.DataFrame) -> None:
     if not len(paired):
         return
     some = rows.loc[paired]
-    signs = {HACKED: (some["guide_gain"] > 0) & (some["verdict_gain"] < 0)}
+    signs = {HACKED: hacked(some["guide_gain"], some["verdict_gain"])}
     for name, said in DRIFTS.items():
         before = some[name] - some[f"{name}_drift"]
         if len(before.dropna()) >= LEAST_PAIRS:
             signs[said] = some[f"{name}_drift"] > SPREADS * float(np.nanstd(before)) + 1e-6
     words = np.array([np.where(sign.fillna(False), said, "") for said, sign in signs.items()])
     rows.loc[paired, "flags"] = ["; ".join(filter(None, said)) for said in words.T]
+
+
+def hacked(guide: pd.Series, verdict: pd.Series) -> pd.Series:
+    """Where the guide gains and the verdict loses; not where either gain is missing."""
+    return (guide.astype(float) > 0) & (verdict.astype(float) < 0)
 
 
 def counted(rows: pd.DataFrame) -> dict[str, int]:

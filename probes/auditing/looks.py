@@ -17,7 +17,7 @@ SIDE = LARGEST  # pictures are compared at one size at most: a larger scan is no
 EDGE = 0.25  # cycles a pixel; half of Nyquist
 BLANK = 0.002  # of contrast, half a grey level of 255: a flatter picture is one colour
 COLOURLESS = 0.02  # of saturation: probes that know colours are out of their depth below it
-COLOURLESS_NOTE = "without colour"
+BLANK_NOTE, COLOURLESS_NOTE = "blank, of one colour", "without colour"
 THUMBNAIL, QUALITY = 144, 62
 LOOKS = ("saturation", "contrast", "high_frequency")
 

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from probes import domain, image
 from probes.auditing import damage, looks, opening, reasons
-from probes.auditing.doubt import BLANK
 from probes.auditing.intention import Intention
 from probes.auditing.item import Item
 from probes.auditing.ledger import Entry
@@ -114,7 +113,7 @@ class Reading:
         less = looks.shrunk(found.pixels, looks.SIDE)  # once, for all that reads it
         measured = looks.looks(less)
         row["notes"] += [looks.COLOURLESS_NOTE] if measured["saturation"] < looks.COLOURLESS else []
-        row["notes"] += [BLANK] if measured["contrast"] <= looks.BLANK else []
+        row["notes"] += [looks.BLANK_NOTE] if measured["contrast"] <= looks.BLANK else []
         row |= measured | {"prompt": meant.prompt}
         row |= {"width": shape[-1], "height": shape[-2]}
         small = looks.thumbnail(less) if self.thumbnails else b""

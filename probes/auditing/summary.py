@@ -31,7 +31,7 @@ def summarise(rows: pd.DataFrame, encoder: Encoder, judge: Judge | None, reliabi
     read = rows[rows["error"] == ""]
     targets = [target for target in read["style_target"].unique() if target]
     varied, damage = diversity or {}, alarms is not None
-    foreign = doubt.foreign(read) if damage else None
+    foreign = doubt.foreign(read)
     shown = damage and not foreign  # whether groups have a rate of damage
     found = {
         "images": len(rows),
@@ -58,7 +58,7 @@ def summarise(rows: pd.DataFrame, encoder: Encoder, judge: Judge | None, reliabi
         "left_out": left_out or {},
         "ratings": _ratings(read),
         "ends": ends(read),
-        "domain": _domain(read),
+        "domain": {"colourless": _colourless(read), "foreign": foreign},
         "without_style": int((read["style_target"] == "").sum()),
         "noted": _noted(rows["notes"]),
         "reliability": reliability,
@@ -73,10 +73,9 @@ def mean(rows: pd.DataFrame, name: str) -> float | None:
     return None if pd.isna(value) else float(value)
 
 
-def _domain(read: pd.DataFrame) -> dict:
-    """Of the pictures that were read, how many have no colour, and the set's share beyond most paintings where that is too large."""
-    colourless = read["notes"].str.split(SEPARATOR).map(lambda notes: COLOURLESS_NOTE in notes)
-    return {"colourless": int(colourless.sum()), "foreign": doubt.foreign(read)}
+def _colourless(read: pd.DataFrame) -> int:
+    """How many of the pictures that were read have no colour."""
+    return int(read["notes"].str.split(SEPARATOR).map(lambda notes: COLOURLESS_NOTE in notes).sum())
 
 
 def ends(read: pd.DataFrame) -> dict[str, str | list[str]]:

@@ -51,6 +51,12 @@ def fitting(embeddings: Tensor, width: int) -> Tensor:
     return embeddings
 
 
+def affine(embeddings: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """`(n, d)` by weights `(k, d)` and `bias` `(k,)` to `(n, k)`, in fp64 where the encoder computes in that; see `fitting`."""
+    kind = embeddings.dtype
+    return fitting(embeddings, weight.shape[-1]) @ weight.to(kind).T + bias.to(kind)
+
+
 def width(head: Head | YearHead) -> int:
     """How many values a head reads."""
     return next(getattr(head, name).shape[-1] for name in ("weight", "support", "positive", "keys") if hasattr(head, name))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from probes.errors import UserError
 from probes.heads import card
-from probes.heads.head import Head, checked_labels, fitting
+from probes.heads.head import Head, affine, checked_labels
 from probes.probe import NOT_VALIDATED
 
 
@@ -32,8 +32,7 @@ class Linear:
 
     def logits(self, embeddings: Tensor) -> Tensor:
         """Calibrated logits `(n, k)` of embeddings `(n, d)`."""
-        weight, bias = (values.to(embeddings.dtype) for values in (self.weight, self.bias))  # fp64 where the encoder computes in that
-        return (fitting(embeddings, self.weight.shape[-1]) @ weight.T + bias) / self.temperature
+        return affine(embeddings, self.weight, self.bias) / self.temperature
 
     def probabilities(self, embeddings: Tensor) -> Tensor:
         """Calibrated probabilities `(n, k)` that sum to 1."""

@@ -14,7 +14,7 @@ from probes import calibration
 from probes.errors import UserError
 from probes.heads import card
 from probes.heads.examples import numbers, table
-from probes.heads.head import YearHead, fitting
+from probes.heads.head import YearHead, affine
 from probes.heads.recalibration import recalibrated
 from probes.probe import NOT_VALIDATED
 
@@ -43,8 +43,7 @@ class Ordinal:
 
     def logits(self, embeddings: Tensor) -> Tensor:
         """`(n, d)` to the calibrated logit of each bin `(n, m)`."""
-        weight, bias = (values.to(embeddings.dtype) for values in (self.weight, self.bias))  # fp64 where the encoder computes in that
-        return (fitting(embeddings, self.weight.shape[-1]) @ weight.T + bias) / self.temperature
+        return affine(embeddings, self.weight, self.bias) / self.temperature
 
     def probabilities(self, embeddings: Tensor) -> Tensor:
         """`(n, d)` to the probability of each bin `(n, m)`."""
