@@ -8,12 +8,12 @@ for style, or without any table, the folder that an image lies in names its styl
 import hashlib
 import json
 import os
-import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from probes import years
 from probes.errors import UserError
 
 READERS = {".csv": pd.read_csv, ".jsonl": lambda path: pd.DataFrame(map(json.loads, filter(str.strip, path.open(encoding="utf-8")))),
@@ -28,7 +28,7 @@ TEXTS = ("style", "genre", "artist", "title")
 
 def read(folder: Path) -> pd.DataFrame:
     """One row per image: `file_name` (path from `folder`), `split` (guide, judge, test), `style`, `genre`, `artist`, `title` ("" where
-    unknown), `year` (NaN where unknown), and the table's other columns. UserError names what is missing."""
+    unknown), `year` (NaN where unknown, the middle of a span), and the table's other columns. UserError names what is missing."""
     folder = Path(folder)
     parts = [_table(path, folder) for path in _tables(folder)] or [_listing(folder)]
     table = pd.concat(parts, ignore_index=True)
@@ -44,7 +44,7 @@ def read(folder: Path) -> pd.DataFrame:
         table[name] = values.astype(object).where(values.notna(), "").astype(str).str.strip()
     for name in ("style", "genre"):
         table[name] = table[name].str.lower().str.replace(r"[\s_]+", "-", regex=True)
-    table["year"] = table["year"].map(_year) if "year" in table else np.nan
+    table["year"] = table["year"].map(years.year) if "year" in table else np.nan
     table["split"] = divided(table)
     return table
 
@@ -140,9 +140,3 @@ def walk(folder: Path):
 def _class(name: str) -> str:
     parts = Path(name).parts[:-1]
     return parts[-1] if parts and (len(parts) > 1 or parts[-1].lower() not in SPLITS) else ""
-
-
-def _year(value) -> float:
-    """The first number of three or four digits: 1650, "1650-55", "about 1650"."""
-    found = re.search(r"(?<!\d)\d{3,4}(?!\d)", str(value)) if pd.notna(value) else None
-    return float(found.group()) if found else np.nan

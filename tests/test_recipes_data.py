@@ -1,6 +1,7 @@
 """Folders of images as museums have them: tables of three kinds, class folders, shards, missing columns, broken files, splits."""
 import errno
 import io
+import random
 import re
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from PIL import Image
 
 from probes.errors import UserError
 from probes.judges import STYLES
-from recipes import data, metadata, options
+from recipes import captions, data, metadata, options
 from recipes.measure_agreement import ordered
 
 RNG = np.random.default_rng(0)
@@ -183,9 +184,14 @@ def test_artists_in_two_splits_are_told(tmp_path, capsys):
     assert "1 artists are in more than one split, the first is monet" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("value", "year"), [(1650, 1650), ("1650-55", 1650), ("c. 980", 980), ("lost", None), (None, None)])
-def test_years_as_people_write_them(value, year):
-    assert metadata._year(value) == year if year else np.isnan(metadata._year(value))
+def test_years_are_read_as_probes_read_them_and_spans_as_their_middle(tmp_path):
+    values = ["1650", "1650.0", "1650-55", "1601 to 1650", "about 1650", "c. 980", "lost", None]
+    table(tmp_path, file_name=[f"{k}.jpg" for k in range(len(values))], style=["baroque"] * len(values), year=values)
+    rows = metadata.read(tmp_path)
+    np.testing.assert_equal(rows["year"].to_numpy(), [1650, 1650, 1652.5, 1625.5, 1650, np.nan, np.nan, np.nan])
+    rng = random.Random(0)
+    told = {word for _ in range(200) for word in captions.caption(rows.iloc[2], rng).split() if word[0].isdigit()}
+    assert told == {"17th", "1652"}
 
 
 def test_a_random_crop_is_a_window_of_its_image_and_mirrored_half_of_the_time():
