@@ -12,8 +12,8 @@ from probes.errors import UserError
 def replacing(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path` and move it there when the block ends without an error.
 
-    Folders on the way are made. A folder that cannot be written raises UserError. The file gets the usual
-    permissions of a new file (the ones of `tempfile` would shut everybody else out).
+    Folders on the way are made. A folder that cannot be written raises UserError; it names no option, since command lines call their
+    folders differently. The file gets the usual permissions of a new file (the ones of `tempfile` would shut everybody else out).
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name[:80]}.{os.getpid()}.part")
@@ -21,12 +21,12 @@ def replacing(path: str | Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch()
     except OSError as error:
-        raise UserError(f"Cannot write {path}: {error.strerror or error}; choose another folder with --out.") from error
+        raise UserError(f"Cannot write {path}: {error.strerror or error}; choose another folder.") from error
     try:
         yield temporary
         os.replace(temporary, path)
     except OSError as error:
-        raise UserError(f"Cannot write {path}: {error.strerror or error}; free some space or choose another folder with --out.") from error
+        raise UserError(f"Cannot write {path}: {error.strerror or error}; free some space or choose another folder.") from error
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)

@@ -88,16 +88,14 @@ def start(main: Callable):
     """Run a recipe from the command line; a mistake in what was asked for, a full disk too, is told in a sentence and exits with 2."""
     try:
         typer.run(main)
-    except UserError as error:
-        reason, cause = str(error).replace("with --out.", "with --work."), error  # what the command line calls the folder of its results
+    except (UserError, FloatingPointError) as error:
+        reason, cause = str(error), error
     except (OSError, SafetensorError) as error:
         if getattr(error, "errno", None) not in FULL and "os error 28" not in str(error):
             raise
         where = f" {error.filename}" if getattr(error, "filename", None) else " results"
         why = getattr(error, "strerror", None) or error
         reason, cause = f"Cannot write{where}: {why}; free some space or choose another folder with --work.", error
-    except FloatingPointError as error:
-        reason, cause = str(error), error
     else:
         return
     typer.echo(reason, err=True)

@@ -14,6 +14,7 @@ import torch
 from made_up import picture
 from PIL import Image
 
+from probes import atomic
 from probes.errors import UserError
 from probes.judges import STYLES
 from recipes import captions, data, metadata, options
@@ -287,7 +288,7 @@ def test_nothing_is_judged_by_one_style(tmp_path):
 
 
 @pytest.mark.parametrize(("error", "told"), [
-    (UserError("Cannot write a: b; choose another folder with --out."), "choose another folder with --work."),
+    (UserError("Cannot write a: b; choose another folder."), r"^Cannot write a: b; choose another folder\.$"),
     (OSError(errno.ENOSPC, "No space left on device", "a/b"), "Cannot write a/b: No space left on device; free some space"),
     (FloatingPointError("101 steps without a finite gradient"), "101 steps without a finite gradient"),
 ])
@@ -299,6 +300,18 @@ def test_what_ends_a_recipe_is_one_sentence_and_exit_code_2(monkeypatch, capsys,
         options.start(main)
     assert ended.value.code == 2
     assert re.search(told, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("name", ["file/a.json", "folder"])  # cannot be begun; cannot be moved into its place
+def test_results_that_cannot_be_written_name_the_file_and_no_option_of_another_command_line(tmp_path, monkeypatch, capsys, name):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder").mkdir()
+    monkeypatch.setattr(sys, "argv", ["recipe"])
+    with pytest.raises(SystemExit) as ended:
+        options.start(lambda: atomic.write_text(tmp_path / name, "{}"))
+    assert ended.value.code == 2
+    assert re.fullmatch(rf"Cannot write {re.escape(str(tmp_path / name))}: [^-]*; [^-]*choose another folder\.\n", capsys.readouterr().err)
+    assert sorted(entry.name for entry in tmp_path.rglob("*")) == ["file", "folder"]
 
 
 def test_a_device_that_is_not_here_is_refused(monkeypatch):
