@@ -57,10 +57,11 @@ class Term:
 
 @dataclass(frozen=True, eq=False)
 class Values:
-    """`loss` `(n,)` in fp32, lower is better, with gradient; `terms`: each measure's score `(n,)` in its own unit, without.
+    """`loss` `(n,)`, lower is better, with gradient; `terms`: each measure's score `(n,)` in its own unit, without.
 
-    `violations`: of each constraint, by its name, `(n,)` in steps of its measure's scale, without gradient. `goal`: the loss `(n,)` of the
-    terms alone at their full weights, which unlike `loss` can be compared between steps; without gradient.
+    All in fp32, or in fp64 where images or encoder are. `violations`: of each constraint, by its name, `(n,)` in steps of its measure's
+    scale, without gradient. `goal`: the loss `(n,)` of the terms alone at their full weights, which unlike `loss` can be compared between
+    steps; without gradient.
     """
 
     loss: Tensor
@@ -115,8 +116,8 @@ class Objective:
         """Images `(n, 3, h, w)` in [0, 1] and a generator each. An image with NaN gets a NaN loss and gradient, the others their own."""
         image.check(images, finite=False)
         finite = images.detach().flatten(1).isfinite().all(1)
-        images = torch.nan_to_num(images.float(), .5, 1., 0.)
-        loss, goal = torch.zeros(2, len(images), device=images.device)
+        images = torch.nan_to_num(image.wide(images), .5, 1., 0.)
+        loss, goal = torch.zeros(2, len(images), dtype=images.dtype, device=images.device)
         scores, violations = {}, {}
         unit = torch.where(finite, 1., float("nan"))
         with torch.autocast(images.device.type, enabled=False):

@@ -117,7 +117,7 @@ def aim(encoder: Encoder, images: Sequence[Tensor], weights: Sequence[float], ki
         raise UserError(f"a reference is compared by no {kind!r}{offer(list(KINDS), complete=True)}.")
     if not images or any(not 0 < weight < float("inf") for weight in weights):
         raise UserError("references need weights above 0; leave out the one that should not count.")
-    shares = torch.tensor(list(weights), device=encoder.device) / sum(weights)
+    shares = torch.tensor(list(weights), dtype=encoder.precision, device=encoder.device) / sum(weights)
     with torch.inference_mode(False), torch.no_grad():
         if kind == "embedding":
             embeddings = torch.cat([encoder(image.check(one)) for one in images])

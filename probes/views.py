@@ -33,27 +33,28 @@ class Views:
             raise UserError(f"the noise of a view must be 0 or a little more, not {self.noise}.")
 
     def __call__(self, images: Tensor, generators: Sequence[torch.Generator], side: int | None = None) -> Tensor:
-        """Images `(n, 3, h, w)` to views `(n * count, 3, side, side)`, all of the first image first; differentiable, in fp32 and [0, 1].
+        """Images `(n, 3, h, w)` to views `(n * count, 3, side, side)`, all of the first image first; differentiable, in [0, 1],
+        in fp32 or, for images in that, fp64.
 
         Each image draws from its own generator alone, so its views do not depend on the batch. `side` is the shorter edge unless given.
         """
         n, _, height, width = images.shape
         if len(generators) != n:
             raise UserError(f"each image needs a generator of its own: {n} images came with {len(generators)}.")
-        short = min(height, width)
+        short, images = min(height, width), image.wide(images)
         side = side or short
         draws, noises = zip(*(self._draw(generator, side, height == width) for generator in generators), strict=True)
-        share, down, right, flip = torch.stack(draws).to(images.device).unbind(-1)
+        share, down, right, flip = torch.stack(draws).to(images).unbind(-1)
         edge = short * (self.smallest + (1 - self.smallest) * share)
         top, left = (height - edge) * down, (width - edge) * right
         rows = _windows(top, edge, height, side)
         columns = _windows(left, edge, width, side)
         columns = torch.where((flip < .5)[..., None, None], columns.flip(-2), columns)
         # Cropping and resizing are linear in each direction: two batched products cut all views of all images.
-        cut = rows.flatten(1, 2) @ images.float().permute(0, 2, 1, 3).flatten(2)
+        cut = rows.flatten(1, 2) @ images.permute(0, 2, 1, 3).flatten(2)
         cut = cut.view(n, self.count, side, 3, width).transpose(2, 3).flatten(2, 3) @ columns.transpose(-1, -2)
         views = cut.view(n * self.count, 3, side, side)
-        noise = torch.cat(noises).to(images.device) if self.noise else 0.
+        noise = torch.cat(noises).to(images) if self.noise else 0.
         return image.clamp(views + self.noise * noise)
 
     def _draw(self, generator: torch.Generator, side: int, square: bool) -> tuple[Tensor, Tensor]:

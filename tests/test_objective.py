@@ -5,11 +5,14 @@ import pytest
 import torch
 
 from guide.brief import Brief
-from probes import image, objective
+from probes import encoders, image, objective, reference
+from probes.content import ContentProbe
 from probes.errors import UserError
+from probes.heads import ape, tip_adapter
 from probes.lineage import Lineage
 from probes.objective import PROBES, Objective, Term
 from probes.probe import Measure
+from probes.style import StyleProbe
 from probes.views import Views
 
 BRIEF = Brief(prompt="a still life with lemons", styles=(("ukiyo-e", .7), ("cubism", .3)), avoid=("baroque",), period=(1500, 1520),
@@ -191,6 +194,56 @@ def test_enough_is_a_constraint_that_asks_for_nothing_once_it_is_kept(small_enco
     kept = Term(period, enough=9999.)
     steered, beside = (Objective(terms, Views(count=2))(images, generators(2)).loss for terms in ([Term(content)], [Term(content), kept]))
     torch.testing.assert_close(steered, beside)
+
+
+@pytest.fixture(scope="module")
+def exact_encoder(clip_folder):
+    """A small CLIP with random weights, in float64."""
+    return encoders.load(str(clip_folder("resnet", side=64)), dtype=torch.float64)
+
+
+def measured(name, encoder):
+    """A measure by the name of its probe, of a mode of content, of a kind of reference or of a head that ships in fp32."""
+    if name in PROBES:
+        return PROBES[name](encoder).aim(BRIEF)
+    if name in ("spherical", "directional"):
+        source = torch.full((1, 3, 64, 64), .4, dtype=torch.float64)
+        return ContentProbe(encoder, name, source if name == "directional" else None).aim(BRIEF)
+    draw = torch.Generator().manual_seed(5)
+    if name in ("tip-adapter", "ape"):
+        labels, fit = ["ukiyo-e", "cubism", "baroque", "rococo"], {"tip-adapter": tip_adapter.fit, "ape": ape.fit}[name]
+        features = torch.nn.functional.normalize(torch.randn(12, encoder.dim, generator=draw), dim=1)
+        return StyleProbe(encoder, fit(features, [0, 1, 2, 3] * 3, labels)).aim(BRIEF)
+    pictures = [torch.rand(1, 3, 80, 64, generator=draw) for _ in range(2)]
+    return reference.aim(encoder, pictures, [.7, .3], name.split()[-1])
+
+
+@pytest.mark.parametrize("name", [*PROBES, "spherical", "directional", "tip-adapter", "ape",
+                                  *(f"reference by {kind}" for kind in reference.KINDS)])
+def test_the_gradient_through_views_encoder_and_head_is_that_of_finite_differences(exact_encoder, name):
+    """In float64, over pixels that no view clamps (there the gradient is meant to differ: see `image.clamp`)."""
+    goal = Objective([Term(measured(name, exact_encoder), 2.)], Views(count=2, noise=.01))
+    draw = torch.Generator().manual_seed(4)
+    images, way = (.2 + .6 * torch.rand(2, 3, 72, 88, generator=draw, dtype=torch.float64) for _ in range(2))
+    images.requires_grad_()
+    loss = goal(images, generators(2)).loss
+    assert loss.dtype == goal.read(images.detach())[goal.names[0]].dtype == torch.float64
+    slope = torch.autograd.grad(loss.sum(), images)[0].mul(way).sum((1, 2, 3))
+    with torch.no_grad():
+        ahead, behind = (goal(images + sign * 1e-8 * way, generators(2)).loss for sign in (1, -1))
+    assert (slope.abs() > 1e-6).all()
+    torch.testing.assert_close(slope, (ahead - behind) / 2e-8, rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize(("given", "wanted"), [(torch.bfloat16, torch.float32), (torch.float16, torch.float32),
+                                               (torch.float64, torch.float64)])
+def test_losses_are_in_single_precision_at_least_and_in_double_where_the_images_are(small_encoder, images, given, wanted):
+    goal = objective.aim(BRIEF, small_encoder)
+    images = images.to(given).requires_grad_()
+    values, views = goal(images, generators(2)), Views()(images, generators(2))
+    assert values.loss.dtype == values.goal.dtype == views.dtype == wanted
+    assert torch.autograd.grad(values.loss.sum(), images)[0].dtype == given
+    torch.testing.assert_close(values.loss.float(), goal(images.float(), generators(2)).loss, rtol=1e-4, atol=1e-4)
 
 
 def test_what_cannot_steer_is_refused(small_encoder, images):

@@ -46,7 +46,8 @@ class Ape:
         """Calibrated logits `(n, k)` of normalised embeddings `(n, d)`."""
         f = fitting(embeddings, self.weight.shape[-1])
         refined = F.normalize(f[:, self.channels], dim=-1)
-        return (f @ self.weight.T + self.alpha * affinity(refined @ self.keys.T, self.beta) @ self.values) / self.temperature
+        votes = affinity(refined @ self.keys.to(f).T, self.beta) @ self.values.to(f)
+        return (f @ self.weight.to(f).T + self.alpha * votes) / self.temperature
 
     def probabilities(self, embeddings: Tensor) -> Tensor:
         """Calibrated probabilities `(n, k)` that sum to 1."""

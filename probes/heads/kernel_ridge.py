@@ -44,7 +44,8 @@ class KernelRidge:
 
     def raw(self, embeddings: Tensor) -> Tensor:
         """The year `(n,)` of embeddings `(n, d)` before recalibration."""
-        return self.intercept + kernel(fitting(embeddings, self.support.shape[1]), self.support, self.gamma) @ self.coefficients
+        f = fitting(embeddings, self.support.shape[1])
+        return self.intercept + kernel(f, self.support.to(f), self.gamma) @ self.coefficients.to(f)
 
     def expected(self, embeddings: Tensor) -> Tensor:
         """The recalibrated year `(n,)` of embeddings `(n, d)`."""

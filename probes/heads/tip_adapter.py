@@ -39,7 +39,8 @@ class TipAdapter:
     def logits(self, embeddings: Tensor) -> Tensor:
         """Calibrated logits `(n, k)` of normalised embeddings `(n, d)`."""
         f = fitting(embeddings, self.weight.shape[-1])
-        return (f @ self.weight.T + self.alpha * affinity(f @ self.keys.T, self.beta) @ self.values) / self.temperature
+        votes = affinity(f @ self.keys.to(f).T, self.beta) @ self.values.to(f)
+        return (f @ self.weight.to(f).T + self.alpha * votes) / self.temperature
 
     def probabilities(self, embeddings: Tensor) -> Tensor:
         """Calibrated probabilities `(n, k)` that sum to 1."""

@@ -62,7 +62,7 @@ class Antonyms:
 
     def logits(self, embeddings: Tensor) -> Tensor:
         """Log-odds `(n, k)` of the positive word of each pair, of embeddings `(n, d)`."""
-        return fitting(embeddings, self.positive.shape[-1]) @ (self.positive - self.negative).T / self.temperature
+        return fitting(embeddings, self.positive.shape[-1]) @ (self.positive - self.negative).to(embeddings).T / self.temperature
 
     def probabilities(self, embeddings: Tensor) -> Tensor:
         """Probability `(n, k)` of the positive word of each pair: a softmax over two is the sigmoid of their difference."""
