@@ -1,7 +1,6 @@
 """Labelled pictures or features, from what people have: a folder with a subfolder per label, a table of files, a table of features."""
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from collections.abc import Iterable
@@ -13,7 +12,7 @@ from zipfile import BadZipFile
 import numpy as np
 import pandas as pd
 
-from probes import image, years
+from probes import image, tables, years
 from probes.config import nearest, offer
 from probes.errors import UserError
 from probes.paths import digest, typed
@@ -103,6 +102,8 @@ def read(source: Path | str, label: str = "", *, group: str = "", column: str = 
     if not table.is_file():
         raise UserError(f"there is no folder or table {source}.")
     frame, features = _open(table, column)
+    odd = frame.pop(tables.TROUBLE) if tables.TROUBLE in frame else pd.Series("", frame.index)
+    frame, broken = frame[odd == ""].reset_index(drop=True), [said for said in odd if said]
     rows = _where(frame, where)
     frame, features = frame.iloc[rows].reset_index(drop=True), None if features is None else features[rows]
     label = _column(frame, label or "label", "label", table)
@@ -115,6 +116,7 @@ def read(source: Path | str, label: str = "", *, group: str = "", column: str = 
         names = next((_text(frame[name]) for name in ("file_name", "title") if name in frame), np.array([f"row {k}" for k in frame.index]))
         files = ()
     groups, notes = _groups(_text(frame[group]) if group else None, len(frame), group)
+    notes += (f"left out, malformed: {_some(broken)}",) if broken else ()
     return _whole(Labelled(names, labels, groups, files, features, label, group, notes), source)
 
 
@@ -137,11 +139,8 @@ def _subfolders(folder: Path, label: str, group: str) -> Labelled:
 def _open(table: Path, column: str) -> tuple[pd.DataFrame, np.ndarray | None]:
     """The table, and the features in it or None."""
     try:
-        if table.suffix == ".csv":
-            return pd.read_csv(table, dtype=str, keep_default_na=False), None
-        if table.suffix == ".jsonl":
-            lines = table.read_text(encoding="utf-8").splitlines()
-            return pd.DataFrame([json.loads(line) for line in lines if line.strip()], dtype=object), None
+        if table.suffix in (".csv", ".jsonl"):
+            return tables.read(table).drop(columns=tables.LINE, errors="ignore"), None
         if table.suffix == ".parquet":
             return _vectors(pd.read_parquet(table), column, table)
         if table.suffix == ".npz":

@@ -74,7 +74,7 @@ def test_what_a_table_means_is_checked_and_said(folder):
     assert "Of 1 image the intended style 'barock' is not known; did you mean baroque? Read as if none had been meant." in said
     assert "'zzzz' is not known. Read" in said
     assert "'soon' is no year and no span of years; write 1650 or 1600-1725. Read as if no years" in said
-    assert "list.csv, row 4: the table names no file in this row" in said
+    assert "list.csv, line 5: the table names no file in this row" in said
     assert "1 of 5 images was not read; its row says why." in said
     assert "Reliability of style" in said
     assert ".." not in said.replace("...", "")
@@ -107,11 +107,25 @@ def test_a_folders_metadata_may_be_lines_of_json(folder):
     assert rows["seed"][0] == 7
     assert rows["rating"][:2].tolist() == [2, 3]
     assert ".jsonl" not in done.output
-    for bad, told in (("{", "entry 1 is not JSON"), ("[1]", "entry 1 is no object")):
+    for bad, told in (("{", "line 1 is not JSON"), ("[1]", "line 1 is no object")):
         (folder / "new" / "metadata.jsonl").write_text(bad)
         done = audit("new", "--out", "out")
         assert done.exit_code == 2
         assert told in " ".join(done.output.split())
+
+
+def test_a_row_of_too_few_or_too_many_fields_costs_itself_alone(folder):
+    rows = ["file_name,style,seed", "new/0.png,baroque,1", "new/1.png,baroque", "", "new/2.png,baroque,2,", "new/3.png,a,b,c"]
+    (folder / "list.csv").write_text("\n".join(rows) + "\n")
+    done = audit("list.csv", "--out", "out")
+    assert done.exit_code == 0, done.output
+    said, found = " ".join(done.output.split()), pd.read_csv(folder / "out" / "audit.csv", keep_default_na=False)
+    assert "2 of 4 images were not read; their rows say why." in said
+    for line, fields in ((3, 2), (6, 4)):
+        assert f"Not read: list.csv, line {line}: line {line} has {fields} fields, the table 3 columns" in said
+    assert found["image"].tolist() == [str(Path("new", "0.png")), "list.csv, line 3", str(Path("new", "2.png")), "list.csv, line 6"]
+    assert found["seed"].tolist() == ["1", "", "2", ""]
+    assert [bool(error) for error in found["error"]] == [False, True, False, True]
 
 
 def test_a_line_that_is_no_json_costs_its_row_alone(folder):
@@ -123,9 +137,9 @@ def test_a_line_that_is_no_json_costs_its_row_alone(folder):
         rows = pd.read_parquet(folder / "out" / "audit.parquet")
         errors = rows.loc[rows["error"] != ""]
         assert [index + 1 for index in errors.index] == bad
-        assert errors["image"].str.contains("table.jsonl, row ").all()
-        assert errors["error"].iloc[0].startswith(f"entry {bad[0]} is not JSON")
-        assert errors["error"].iloc[1] == f"entry {bad[1]} is no object with names and values"
+        assert errors["image"].str.contains("table.jsonl, line ").all()
+        assert errors["error"].iloc[0].startswith(f"line {bad[0]} is not JSON")
+        assert errors["error"].iloc[1] == f"line {bad[1]} is no object with names and values"
 
 
 @pytest.mark.parametrize(("judge", "steered", "told"), [

@@ -71,6 +71,20 @@ def test_a_picture_counts_once_and_not_at_all_under_two_labels(tmp_path):
         labelled.read(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["metadata.csv", "metadata.jsonl"])
+def test_a_malformed_row_is_left_out_and_named(tmp_path, name):
+    for number in range(3):
+        picture(tmp_path / f"{number}.png")
+    lines = {"metadata.csv": ["file_name,label", "0.png,a", "1.png", "2.png,b", "2.png,b,c"],
+             "metadata.jsonl": ['{"file_name": "0.png", "label": "a"}', "{", '{"file_name": "2.png", "label": "b"}', "[]"]}[name]
+    (tmp_path / name).write_text("\n".join(lines))
+    found = labelled.read(tmp_path)
+    assert found.names.tolist() == ["0.png", "2.png"]
+    note = next(note for note in found.notes if "malformed" in note)
+    odd = (3, 5) if name.endswith("csv") else (2, 4)
+    assert [line for line in (2, 3, 4, 5) if f"line {line} " in note] == list(odd)
+
+
 def test_features_without_labels_are_named(tmp_path):
     np.savez(tmp_path / "features.npz", features=np.eye(4, dtype=np.float32))
     with pytest.raises(UserError, match="no column 'style' for the label"):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 from torch import Tensor
 
-from probes import image
+from probes import image, tables
 from probes.auditing import tars
 from probes.auditing.columns import rated
 from probes.auditing.intention import Intention
@@ -21,7 +21,6 @@ from probes.paths import named, printable, typed
 TABLES = (".csv", ".jsonl", ".parquet")
 # What may hold a picture that Pillow does not read: each has a row that says why.
 UNREAD = (".svg", ".pdf", ".psd", ".eps", ".jxl", ".heic", ".heif", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf")
-TROUBLE = "\0trouble"  # a column that no table has: why there is nothing in a row
 BESIDE = tuple(f"metadata{suffix}" for suffix in TABLES)  # read, though no pictures
 
 
@@ -109,7 +108,7 @@ def _steered(path: Path) -> list[Lineage]:
 
 def _table(path: Path) -> list[Item]:
     try:
-        frame = pd.read_parquet(path) if path.suffix == ".parquet" else _jsonl(path) if path.suffix == ".jsonl" else _csv(path)
+        frame = pd.read_parquet(path) if path.suffix == ".parquet" else tables.read(path)
     except UnicodeDecodeError:
         raise UserError(f"{path} cannot be read as a table, for its text is not UTF-8; save it so.") from None
     except (OSError, ValueError) as error:
@@ -126,42 +125,17 @@ def _table(path: Path) -> list[Item]:
                         "them out as files, or as a tar, and name those.")
     ratings = rated(names)
     rows = frame.astype(object).where(frame.notna(), "").to_dict("records")
-    return [_row(path, number, {key: str(row[name]) for key, name in known.items() if name}, {name: row[names[name]] for name in ratings},
-                 row.get(TROUBLE) or "")
+    return [_row(path, f"line {row[tables.LINE]}" if tables.LINE in row else f"row {number}",
+                 {key: str(row[name]) for key, name in known.items() if name}, {name: row[names[name]] for name in ratings},
+                 row.get(tables.TROUBLE, ""))
             for number, row in enumerate(rows, 1)]  # fmt: skip
 
 
-def _csv(path: Path) -> pd.DataFrame:
-    """Cells as text, separated by what the first line has most of: commas, semicolons (a spreadsheet's in half of Europe) or tabs."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        head = file.readline()
-    separator = max(",;\t", key=head.count)
-    return pd.read_csv(path, dtype=str, keep_default_na=False, sep=separator, encoding="utf-8-sig")
-
-
-def _jsonl(path: Path) -> pd.DataFrame:
-    """An object a line, as it stands: whole numbers stay whole where other lines lack them. A line that is none says why in TROUBLE.
-
-    ValueError where no line is an object.
-    """
-    lines = [line for line in path.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
-    rows = []
-    for number, line in enumerate(lines, 1):
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            row = {TROUBLE: f"entry {number} is not JSON ({error})"}
-        rows.append(row if isinstance(row, dict) else {TROUBLE: f"entry {number} is no object with names and values"})
-    if rows and all(TROUBLE in row for row in rows):
-        raise ValueError(rows[0][TROUBLE])
-    return pd.DataFrame(rows, dtype=object)
-
-
-def _row(table: Path, number: int, said: dict[str, str], ratings: dict, trouble: str) -> Item:
+def _row(table: Path, place: str, said: dict[str, str], ratings: dict, trouble: str) -> Item:
     file = said.pop("file").strip()
     if not file:
         why = printable(trouble) or "the table names no file in this row"
-        return Item(printable(f"{table}, row {number}"), "", *told(said, ratings), trouble=why)
+        return Item(printable(f"{table}, {place}"), "", *told(said, ratings), trouble=why)
     return _item(os.path.normpath(table.parent / file), *told(said, ratings))
 
 
