@@ -29,7 +29,7 @@ class Opinion:
     years: Tensor | None
     """(n,) year of making."""
     genres: Tensor | None
-    """(n, g) probabilities, in the order of `Judge.genre_labels`."""
+    """(n, g) calibrated probabilities, in the order of `Judge.genre_labels`."""
     severity: Tensor | None
     """(n,) how damaged, 0 (clean) to 1."""
     features: Tensor
@@ -39,13 +39,14 @@ class Opinion:
 
 
 class Judge(nn.Module):
-    """A network with its card: label names, temperature, recall on real paintings, lineage. It never gives a gradient."""
+    """A network with its card: label names, temperatures, recall on real paintings, lineage. It never gives a gradient."""
 
     def __init__(self, name: str, network: nn.Module, card: dict, weights: str):
         super().__init__()
         self.name, self.network, self.card = name, network.eval().requires_grad_(False), card
         self.labels, self.genre_labels = tuple(card["labels"]), tuple(card["genre_labels"])
         self.temperature: float = card.get("temperature", 1.0)
+        self.genre_temperature: float = card.get("genre_temperature", 1.0)
         self.recall: dict[str, float] = card.get("recall", {})
         self.year_map: tuple[float, float] = tuple(card.get("year_map", (1.0, 0.0)))  # slope, offset
         lineage = card.get("lineage", {})
@@ -67,7 +68,7 @@ class Judge(nn.Module):
         return Opinion(
             styles=(said["style_logits"].float() / self.temperature).softmax(-1),
             years=self.year_map[0] * said["year"].float() + self.year_map[1],
-            genres=said["genre_logits"].float().softmax(-1),
+            genres=(said["genre_logits"].float() / self.genre_temperature).softmax(-1),
             severity=said["severity"].float(),
             features=nn.functional.normalize(said["features"].float(), dim=-1),
         )

@@ -43,6 +43,17 @@ def style(figures: Mapping) -> str:
     )
 
 
+def genre(figures: Mapping) -> str:
+    """As `style`, and what a temperature does on artists it was not fitted to, where there is one."""
+    other = figures.get("other half")
+    if not other:
+        return style(figures)
+    return (
+        f"{style(figures)}; ECE on artists not used for its temperature {other['ece']:.3f} ({calibrated(other)}; without the temperature "
+        f"{other['ece without temperature']:.3f}), on {other['images']} paintings {by(other, '')}"
+    )
+
+
 def calibrated(figures: Mapping) -> str:
     return f"a perfectly calibrated head would show {between(figures['ece_of_perfect'])}"
 

@@ -153,7 +153,7 @@ def judge_card(work: Path, name: str, hardware: str) -> str:
 {provenance.section(data, f"Trained on the judge split, {judged}. The guide's images are not among them ({provenance.apart(data)}), the other judge's are of the same split.")}
 ## Training
 {how}
-Temperature and a line that recalibrates years come from half of the test artists. Measured by `python -m recipes.measure_judges` and `recipes.measure_agreement`.
+{"Temperatures of style and genre" if "other half" in metrics.get("genre", {}) else "Temperature"} and a line that recalibrates years come from half of the test artists. Measured by `python -m recipes.measure_judges` and `recipes.measure_agreement`.
 
 ## Measured
 On artists that no model here has seen; intervals from a bootstrap over artists. What is read are the central 128 pixels of paintings of 144, as many
@@ -163,7 +163,7 @@ as the pictures of the embedded pipeline have.
 - Recall, which bounds what any "kept" rate can mean: {of(metrics, lines.recalls, "style")}.
 - Over eight families: {of(metrics, lines.families, "style", "families")}. The families: {lines.merged()}.
 - Year: {of(metrics, lines.year, "year")}.
-- Genre: {of(metrics, lines.style, "genre")}.
+- Genre: {of(metrics, lines.genre, "genre")}.
 - Severity of injected damage {severity}. The autoencoder's softness counts as no damage.
 - Whole files, as an audit reads them: {of(metrics, lines.whole_files, "whole files")}.
 - Agreement on style (Cohen's kappa), real test paintings: {of(together, lines.pairs, "real")}.

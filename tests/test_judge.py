@@ -28,13 +28,13 @@ def folder(tmp_path, monkeypatch):
         save_file(
             {
                 k: v.half().contiguous() if v.is_floating_point() else v
-                for k, v in judges.build(name, LABELS, ["portrait"]).state_dict().items()
+                for k, v in judges.build(name, LABELS, ["portrait", "landscape"]).state_dict().items()
             },
             tmp_path / name / "model.safetensors",
         )
         card = {
             "labels": LABELS,
-            "genre_labels": ["portrait"],
+            "genre_labels": ["portrait", "landscape"],
             "temperature": 2.0,
             "recall": {"baroque": 0.7},
             "lineage": {"data": "judge", "architecture": name, "objective": name},
@@ -52,7 +52,7 @@ def test_an_opinion_has_declared_shapes_and_ranges(folder, name, size):
     images = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
     said = judge.load(name)(images)
     assert said.styles.shape == (2, 3)
-    assert said.genres.shape == (2, 1)
+    assert said.genres.shape == (2, 2)
     assert torch.allclose(said.styles.sum(1), torch.ones(2))
     assert said.years.shape == said.severity.shape == (2,)
     assert ((said.severity >= 0) & (said.severity <= 1)).all()
@@ -94,6 +94,20 @@ def test_the_temperature_flattens(folder):
     images, cold = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0)), judge.load("verdict")
     logits = cold.network(images)["style_logits"]
     assert torch.allclose(cold(images).styles, (logits / 2).softmax(1), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_genres_have_a_temperature_of_their_own_where_the_card_tells_one(folder, name):
+    images, plain = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0)), judge.load(name)
+    logits, before = plain.network(images)["genre_logits"], plain(images)
+    assert torch.equal(before.genres, logits.softmax(1))
+    card = folder / name / "card.json"
+    card.write_text(json.dumps(json.loads(card.read_text()) | {"genre_temperature": 4.0}))
+    judge.load.cache_clear()
+    said = judge.load(name)(images)
+    assert torch.allclose(said.genres, (logits / 4).softmax(1), atol=1e-6)
+    assert not torch.allclose(said.genres, before.genres, atol=1e-3)
+    assert all(torch.equal(getattr(said, what), getattr(before, what)) for what in ("styles", "years", "severity", "features"))
 
 
 def test_log_odds_are_those_of_the_probabilities(folder):

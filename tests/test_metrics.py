@@ -8,8 +8,8 @@ pytest.importorskip("sklearn")
 
 from probes import distributions
 from probes.errors import UserError
-from probes.judges import STYLES
-from recipes import metrics
+from probes.judges import GENRES, STYLES
+from recipes import card_lines, measure_judges, metrics
 
 
 def gauss(n: int, d: int = 8, shift: float = 0., seed: int = 0) -> torch.Tensor:
@@ -145,3 +145,26 @@ def test_no_images_are_no_figures():
     assert metrics.gain_figures(labels, labels, labels, none) == {}
     assert metrics.retrieval_figures(np.zeros((0, 0)), none) == {}
     assert metrics.fit_temperature(np.zeros((0, 3)), labels) == 1
+
+
+@pytest.mark.parametrize("stretched", [0.4, 3.0])
+def test_genres_of_a_judge_get_the_temperature_that_mends_them_on_other_artists(stretched):
+    """Labels drawn from known probabilities p: logits of `stretched * log p` are mended by just that temperature."""
+    rng, count = np.random.default_rng(0), 4000
+    p = rng.dirichlet(np.full(len(GENRES), 0.7), count)
+    names = np.array(GENRES)[(p.cumsum(1) < rng.random((count, 1))).sum(1).clip(max=len(GENRES) - 1)]
+    names[::11] = "graffiti"  # a genre that no judge knows
+    tested = pd.DataFrame({"genre": names, "artist": [f"artist {k % 40}" for k in range(count)]})
+    half, known = metrics.artist_halves(tested["artist"]), names != "graffiti"
+    logits = stretched * np.log(p)
+    temperature, found = measure_judges.genres(logits, tested, half, True)
+    other, rest = found["other half"], known & ~half
+    assert temperature == pytest.approx(stretched, rel=0.05)
+    assert found["images"] == known.sum()
+    assert (other["images"], other["artists"]) == (rest.sum(), 20)
+    assert other["ece"] < 1.5 * other["ece_of_perfect"][1] < other["ece without temperature"]
+    assert f"{other['ece']:.3f} (a perfectly" in card_lines.genre(found)
+    plain, alone = measure_judges.genres(logits, tested, half, False)
+    assert (plain, "other half" in alone) == (1.0, False)
+    assert alone["ece"] == metrics.ece(metrics.softmax(logits[known]), pd.Categorical(names[known], GENRES).codes)
+    assert card_lines.genre(alone) == card_lines.style(alone)
