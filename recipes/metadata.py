@@ -1,8 +1,8 @@
 """The table of a folder of images, by the convention of Hugging Face's `imagefolder`, and its division into guide, judge and test.
 
 `metadata.csv`, `.jsonl` or `.parquet` lies in the folder or in subfolders of it (`train`, `validation`, `test`); its column `file_name`
-holds paths relative to where it lies. Other columns: `style` (or `label`), `genre`, `year`, `artist`, `title`, `split`. Without a column
-for style, or without any table, the folder that an image lies in names its style.
+holds paths relative to where it lies. Other columns: `style` (or `label`), `genre`, `year`, `artist`, `title`, `split`; capitals do not
+matter. Without a column for style, or without any table, the folder that an image lies in names its style.
 """
 
 import hashlib
@@ -107,12 +107,16 @@ def _table(path: Path, folder: Path) -> pd.DataFrame:
     except (ValueError, OSError) as error:
         reason = " ".join(str(error).split()).removesuffix(".")
         raise UserError(f"{path} cannot be read as a table in UTF-8 ({reason}): mend it, or save it anew as metadata.csv.") from error
+    table.columns = [str(name).strip().lower() for name in table.columns]
+    twice = table.columns[table.columns.duplicated()]
+    if len(twice):
+        raise UserError(f"{path} has two columns named {twice[0]}, capitals and blanks aside: keep one.")
     if "file_name" not in table:
         raise UserError(f"{path} has no column file_name with each image's path; its columns are {', '.join(map(str, table.columns))}.")
     if not len(table):
         raise UserError(f"{path} has no rows: there is nothing to train on.")
     inside = path.parent.relative_to(folder)
-    table["file_name"] = [(inside / str(name)).as_posix() for name in table["file_name"]]
+    table["file_name"] = [(inside / str(name).strip().replace("\\", "/")).as_posix() for name in table["file_name"]]
     if inside.parts and inside.parts[0].lower() in SPLITS and "split" not in table:
         table["split"] = inside.parts[0].lower()
     return table

@@ -57,6 +57,20 @@ def test_three_kinds_of_table_in_subfolders_named_after_splits(tmp_path, write):
     assert (rows[["genre", "artist", "title"]] == "").all().all()
 
 
+def test_columns_in_capitals_and_paths_as_windows_writes_them(tmp_path):
+    """A column `Style` that went unseen would make styles of the halls."""
+    images(tmp_path, "hall 1/a.JPG", "hall 1/b.jpg", "hall 2/c.jpg")
+    names = [r"hall 1\a.JPG", " hall 1/b.jpg", "./hall 2/c.jpg"]
+    table(tmp_path, **{"File_Name": names, " Style": ["Baroque ", "Ukiyo_e", "Art  Nouveau"]})
+    stored, rows = data.paintings(tmp_path, tmp_path / "cache")
+    assert len(stored) == 3
+    assert rows["file_name"].tolist() == ["hall 1/a.JPG", "hall 1/b.jpg", "hall 2/c.jpg"]
+    assert rows["style"].tolist() == ["baroque", "ukiyo-e", "art-nouveau"]
+    table(tmp_path, file_name=["hall 1/a.JPG"], style=["baroque"], Style=["rococo"])
+    with pytest.raises(UserError, match="two columns named style"):
+        metadata.read(tmp_path)
+
+
 def test_class_folders_without_any_table(tmp_path):
     images(tmp_path, "train/baroque/a.jpg", "train/rococo/a.jpg", "test/baroque/b.jpg", "test/.hidden/c.jpg")
     rows = metadata.read(tmp_path)
