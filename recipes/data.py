@@ -84,10 +84,19 @@ def _build(folder: Path, table: pd.DataFrame, store: Path, account: Path, side: 
         except Exception as error:  # a broken file breaks in as many ways as there are formats
             return item[0], f"{type(error).__name__}: {str(error).removesuffix('.')}"
 
-    files = ((next((name for name in names if name in place), None), load) for names, load in _files(folder))
-    read = ((name, load()) for name, load in files if name is not None)
+    others = []
+
+    def read() -> Iterator[tuple[str, bytes]]:
+        for names, load in _files(folder):
+            name = next((name for name in names if name in place), None)
+            if name is not None:
+                yield name, load()
+            elif Path(names[0]).suffix.lower() in metadata.IMAGES:
+                others.append(names[0])
+
     with ThreadPoolExecutor() as pool:
-        results = (result for some in iter(lambda: list(islice(read, 32)), []) for result in pool.map(decode, some))
+        named = read()
+        results = (result for some in iter(lambda: list(islice(named, 32)), []) for result in pool.map(decode, some))
         for name, pixels in track(results, description="decoding paintings", total=len(place)):
             if isinstance(pixels, str):
                 bad[name] = pixels
@@ -109,6 +118,10 @@ def _build(folder: Path, table: pd.DataFrame, store: Path, account: Path, side: 
             decoded[row] = every[source]
         store.with_suffix(".partial").unlink()
     decoded.flush()
+    if others:
+        typer.echo(f"Images of {folder} that are in no row of its metadata, left out: {len(others)}, the first is {others[0]}.")
+    for sentence in metadata.unknown(table[found]):
+        typer.echo(sentence)
     both = metadata.shared_artists(table[found])
     if both:
         typer.echo(f"{len(both)} artists are in more than one split, the first is {both[0]}: figures on them are not on unseen artists.")

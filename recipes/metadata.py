@@ -8,6 +8,7 @@ matter. Without a column for style, or without any table, the folder that an ima
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ import pandas as pd
 
 from probes import years
 from probes.errors import UserError
+from probes.judges import STYLES
+from recipes.captions import GENRES
 
 READERS = {".csv": pd.read_csv, ".jsonl": lambda path: pd.DataFrame(map(json.loads, filter(str.strip, path.open(encoding="utf-8")))),
            ".parquet": pd.read_parquet}  # fmt: skip
@@ -23,6 +26,7 @@ SHARES = {"guide": 0.6, "judge": 0.27, "test": 0.13}
 # The names of splits elsewhere; what is missing of the three is taken from the guide's images.
 SPLITS = {name: name for name in SHARES} | {"train": "guide", "training": "guide", "test": "test", "testing": "test"}
 SPLITS |= dict.fromkeys(("validation", "valid", "val", "dev"), "judge")
+MOST = 12  # unknown styles or genres that a sentence names
 TEXTS = ("style", "genre", "artist", "title")
 
 
@@ -89,6 +93,21 @@ def shared_artists(table: pd.DataFrame) -> list[str]:
     named = table[table["artist"] != ""]
     counts = named.groupby("artist")["split"].nunique()
     return sorted(counts.index[counts > 1])
+
+
+def unknown(table: pd.DataFrame) -> Iterator[str]:
+    """A sentence each on images without a style, styles that judges and heads do not know, and genres that go into no caption."""
+    without = int((table["style"] == "").sum())
+    if without:
+        yield f"{without} of {len(table)} images have no style: judges and heads learn nothing from them."
+    for name, known, what in (
+        ("style", STYLES, "Styles that judges and heads do not know, learned by the CLIP and the denoiser alone"),
+        ("genre", GENRES, "Genres that are not known and go into no caption"),
+    ):
+        counts = table[name][~table[name].isin(["", *known])].value_counts()
+        if len(counts):
+            more = f" and {len(counts) - MOST} more" if len(counts) > MOST else ""
+            yield f"{what}: {', '.join(f'{value} ({count})' for value, count in counts.iloc[:MOST].items())}{more}."
 
 
 def _tables(folder: Path) -> list[Path]:

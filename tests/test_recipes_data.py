@@ -57,6 +57,27 @@ def test_three_kinds_of_table_in_subfolders_named_after_splits(tmp_path, write):
     assert (rows[["genre", "artist", "title"]] == "").all().all()
 
 
+def test_what_a_table_leaves_out_and_words_that_are_not_known_are_told_once(tmp_path, capsys):
+    images(tmp_path, *[f"{k}.jpg" for k in range(6)], "hall/forgotten.png")
+    (tmp_path / "notes.txt").write_text("no image")
+    styles = ["baroque", "Impressionist", "impressionist", "", "realist", "rococo"]
+    genres = ["portrait", "Still Life", "abstract", "landscapes", "", ""]
+    table(tmp_path, file_name=[f"{k}.jpg" for k in range(6)], style=styles, genre=genres)
+    data.paintings(tmp_path, tmp_path / "cache")
+    said = capsys.readouterr().out
+    assert f"Images of {tmp_path} that are in no row of its metadata, left out: 1, the first is hall/forgotten.png." in said
+    assert "1 of 6 images have no style:" in said
+    assert "Styles that judges and heads do not know, learned by the CLIP and the denoiser alone: impressionist (2), realist (1)." in said
+    assert "Genres that are not known and go into no caption: landscapes (1)." in said
+    data.paintings(tmp_path, tmp_path / "cache")
+    assert not capsys.readouterr().out
+    images(tmp_path / "plain", "train/baroque/a.jpg", "test/rococo/b.jpg")
+    data.paintings(tmp_path / "plain", tmp_path / "other")
+    assert "known" not in capsys.readouterr().out
+    many = pd.DataFrame({"style": [f"style-{k}" for k in range(15)], "genre": [""] * 15})
+    assert [sentence.endswith(" and 3 more.") for sentence in metadata.unknown(many)] == [True]
+
+
 def test_columns_in_capitals_and_paths_as_windows_writes_them(tmp_path):
     """A column `Style` that went unseen would make styles of the halls."""
     images(tmp_path, "hall 1/a.JPG", "hall 1/b.jpg", "hall 2/c.jpg")
