@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from cli import app
 from guide.transfer.outcome import Result
+from probes import encoders
 from probes.auditing import flags
 from probes.auditing.report import Report
 
@@ -202,11 +203,17 @@ def test_a_picture_painted_before_gets_no_film_and_that_is_said(folder, tmp_path
     assert said not in " ".join(run(folder / "coffee.png", folder / "astronaut.png", *arguments).output.split())
 
 
-def test_a_film_without_its_writer_is_refused_with_where_it_comes_from(folder, tmp_path, monkeypatch):
+@pytest.mark.parametrize("command", ["transfer", "invert"])
+def test_a_film_without_its_writer_is_refused_before_any_weights_are_read(folder, tmp_path, monkeypatch, command):
+    def read(*arguments):
+        raise AssertionError("weights were read first")
     monkeypatch.setenv("PATH", str(tmp_path))
-    done = run(folder / "coffee.png", "--style", "baroque", "--film", "mp4", "--out", tmp_path / "out")
+    monkeypatch.setattr(encoders, "load", read)
+    inputs = [str(folder / "coffee.png")] if command == "transfer" else []
+    done = CliRunner().invoke(app, [command, *inputs, "--style", "baroque", "--film", "mp4", "--out", str(tmp_path / "out")])
     assert done.exit_code == 2, done.output
-    assert "apt install ffmpeg" in " ".join(done.output.split())
+    assert " ".join(done.output.split()) == ("Error: An MP4 is written by ffmpeg, which is not on the path; install it (apt install "
+                                             "ffmpeg, brew install ffmpeg), or take --film gif.")
     assert not (tmp_path / "out").exists()
 
 
