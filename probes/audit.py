@@ -107,6 +107,7 @@ def audit(
         pairing.pair_variants(rows)
     flags.flag(rows)
     doubt.mark(rows)
+    doubt.accuse(rows, reading.origin.head.reliability)
     eyes = verdict.name if verdict else reader.name
     summary = summarise(rows, reader, verdict, ledger.trust(keys), reading.unasked(), steered=reader.lineage in steerers,
                         alarms=reading.alarms() if reading.artifacts else None, baseline=len(before),

@@ -1,5 +1,6 @@
 """Audits: any pictures, a row each in order, the probes' own scores, and a verdict that refuses its family."""
 
+import csv
 import subprocess
 import sys
 from io import BytesIO
@@ -21,6 +22,7 @@ from probes.auditing.report import COLUMNS
 from probes.errors import UserError
 from probes.heads.patch import Network, Patch
 from probes.image import load
+from probes.origin import OriginProbe
 from probes.style import StyleProbe
 
 BAROQUE = Brief(prompt="lemons and a jug", styles=(("baroque", 1.0),), period=(1600, 1725))
@@ -52,6 +54,18 @@ def test_rows_come_in_order_with_every_column(folder):
     baroque = report.summary["styles"]["baroque"]
     assert (baroque["judged"], baroque["copies"]) == (2, 1)  # 10.png is 1.png, byte for byte
     assert any("real ones" in sentence for sentence in report.summary["sentences"])
+
+
+def test_no_number_of_a_table_takes_a_picture_for_a_models_without_its_doubt(folder, embedded_encoder):
+    (folder / "3.png").write_bytes(b"no picture")
+    report = audit(folder)
+    report.to_csv(folder / "audit.csv")
+    with (folder / "audit.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    doubt = OriginProbe(embedded_encoder).head.reliability
+    assert "of 3,244 real paintings 56 % read so" in doubt
+    assert [row["made_by_model_reliability"] for row in rows] == [doubt if row["made_by_model"] else "" for row in rows]
+    assert [bool(row["made_by_model"]) for row in rows] == [True, True, False, True]
 
 
 def test_pictures_that_left_their_run_say_what_steered_them(tmp_path):

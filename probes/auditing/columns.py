@@ -7,22 +7,22 @@ import pyarrow as pa
 
 COLUMNS = (
     "image", "seed", "variant", "strategy", "generator", "group", "prompt", "style_target", "style_probability", "style_top",
-    "style_log_odds", "year", "year_low", "year_high", "period_low", "period_high", "year_error", "content", "scene", "figures",
-    "indoor", "made_by_model", "artifacts", "artifact_kind", "artifact_where", "domain_percentile", "out_of_domain", "verdict_style",
-    "verdict_style_probability", "verdict_log_odds", "verdict_year", "verdict_severity", "verdict_preference", "kept", "saturation",
-    "contrast", "high_frequency", "baseline", "baseline_kept", "saturation_drift", "contrast_drift", "high_frequency_drift", "guide_gain",
-    "verdict_gain", "flags", "duplicate_of", "duplicate_bits", "reference_match", "reference_bits", "width", "height", "notes",
-    "reason", "error",
+    "style_log_odds", "year", "year_low", "year_high", "period_low", "period_high", "year_error", "content", "scene", "figures", "indoor",
+    "made_by_model", "made_by_model_reliability", "artifacts", "artifact_kind", "artifact_where", "domain_percentile", "out_of_domain",
+    "verdict_style", "verdict_style_probability", "verdict_log_odds", "verdict_year", "verdict_severity", "verdict_preference", "kept",
+    "saturation", "contrast", "high_frequency", "baseline", "baseline_kept", "saturation_drift", "contrast_drift", "high_frequency_drift",
+    "guide_gain", "verdict_gain", "flags", "duplicate_of", "duplicate_bits", "reference_match", "reference_bits", "width", "height",
+    "notes", "reason", "error",
 )  # fmt: skip
 TEXT = {
-    "image", "variant", "strategy", "generator", "group", "prompt", "style_target", "style_top", "scene", "artifact_kind",
-    "artifact_where", "verdict_style", "baseline", "flags", "duplicate_of", "reference_match", "notes", "reason", "error",
+    "image", "variant", "strategy", "generator", "group", "prompt", "style_target", "style_top", "scene", "made_by_model_reliability",
+    "artifact_kind", "artifact_where", "verdict_style", "baseline", "flags", "duplicate_of", "reference_match", "notes", "reason", "error",
 }  # fmt: skip
 WHOLE = {"seed", "duplicate_bits", "reference_bits", "width", "height"}
 FLAGS = {"kept", "baseline_kept", "out_of_domain"}
 LATER = (  # what is known only when all pictures are read
     "baseline", "baseline_kept", "saturation_drift", "contrast_drift", "high_frequency_drift", "guide_gain", "verdict_gain", "flags",
-    "duplicate_of", "duplicate_bits", "reference_match", "reference_bits",
+    "duplicate_of", "duplicate_bits", "reference_match", "reference_bits", "made_by_model_reliability",
 )  # fmt: skip
 INSIDE = {  # never written; `steered` is the encoder that the file names
     "sha256": pa.binary(32), "fingerprint": pa.binary(32), "trust": pa.string(), "ratings": pa.string(), "steered": pa.string(),

@@ -59,6 +59,12 @@ def mark(rows: pd.DataFrame) -> None:
         rows.loc[at, "reason"] += UNCOUNTED
 
 
+def accuse(rows: pd.DataFrame, reliability: str) -> None:
+    """Beside each probability that a model made a picture how far to trust it: a table by itself would accuse painters."""
+    said = np.where(rows["made_by_model"].notna(), reliability, "").astype(object)
+    rows["made_by_model_reliability"] = pd.Series(said, rows.index, object)  # one text for all of a million rows
+
+
 def expected(rows: pd.DataFrame, alarms: dict[str, float]) -> float | None:
     """Of real, undamaged paintings in the intended styles of these rows, the share that sets off the alarm too; None where unknown.
 

@@ -33,7 +33,8 @@ class Report(pd.DataFrame):
     """A DataFrame of `COLUMNS`, and after them people's ratings where a table had some; rows of what could not be read have an `error`.
 
     Probabilities are in [0, 1], log-odds natural, years in years; `style_probability` and `verdict_style_probability` are of the
-    intended styles (summed), or of the top one where none was intended. `kept`: the verdict's first style is an intended one.
+    intended styles (summed), or of the top one where none was intended. `made_by_model_reliability`: how far `made_by_model` is to be
+    trusted, without which it accuses nobody. `kept`: the verdict's first style is an intended one.
     `rows` is the frame alone; `summary` what it comes to, with `sentences`; `pictures`: numbers of rows -> their thumbnails (JPEG) and
     maps of damage (PNG), where they were kept. `to_html`, `to_csv`, `to_parquet` and `to_json` write to a path, whole or not at all.
     """
