@@ -32,8 +32,8 @@ def confusion(matrix: np.ndarray, labels: Sequence[str], title: str = "") -> Fig
             if matrix[true, read]:
                 shade = "white" if shares[true, read] > .75 else INK
                 axes.text(read, true, f"{shares[true, read]:.0%}".rstrip("%"), ha="center", va="center", fontsize=size, color=shade)
-    axes.set_xticks(range(count), labels, rotation=45, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(count), [f"{label} ({int(total)})" for label, total in zip(labels, matrix.sum(1), strict=True)])
+    axes.set_xticks(range(count), [*map(_plain, labels)], rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(count), [f"{_plain(label)} ({int(total)})" for label, total in zip(labels, matrix.sum(1), strict=True)])
     axes.set(xlabel="read as", ylabel="labelled", title=title or "Percent of each label, by what it is read as")
     axes.tick_params(length=0)
     return figure
@@ -81,7 +81,7 @@ def relevance(picture: np.ndarray, values: np.ndarray, label: str) -> Figure:
     bound = float(np.abs(values).max()) or 1.
     # Alpha by size, so that a place that says nothing shows the picture.
     right.imshow(values, cmap="RdBu_r", vmin=-bound, vmax=bound, alpha=.85 * (np.abs(values) / bound) ** .6)
-    right.set_title(f"red speaks for {label}, blue against", fontsize=10)
+    right.set_title(f"red speaks for {_plain(label)}, blue against", fontsize=10)
     for axes in (left, right):
         axes.set_axis_off()
     return figure
@@ -111,6 +111,11 @@ def deletion(found: Check, unit: str) -> Figure:
     axes.set(xlabel="percent of the picture taken away", ylabel=unit, title="Occlusion check")
     axes.legend(frameon=False, fontsize=8)
     return figure
+
+
+def _plain(label: str) -> str:
+    """A label as it is, on one line: matplotlib takes what stands between two dollars for a formula."""
+    return " ".join(label.split()).replace("$", r"\$")
 
 
 def wilson(right: int, count: int, z: float = 1.96) -> tuple[float, float]:

@@ -9,6 +9,7 @@ import torch
 from scipy import stats
 
 from probes import calibration
+from probes.auditing.rates import wilson
 from probes.errors import UserError
 
 TOGETHER = "artists not kept apart"  # `held_out` of rows without groups
@@ -34,13 +35,17 @@ def interval(statistic: Callable[[np.ndarray], float], groups: Sequence[Hashable
     """`statistic(rows)` on all rows, with the percentile interval over resampled groups (an artist, a prompt: whole or not at all).
 
     Below `FEW` groups: Student's t on the delete-one-group jackknife instead, which is rough for statistics that are not means.
-    Resamples on which the statistic is not defined (nan) are left out. `bounds`: what the statistic cannot leave, nor its interval.
+    Resamples on which the statistic is not defined (nan) are left out. `bounds`: what the statistic cannot leave, nor its interval. At one
+    of them nothing varies, so neither says anything: there it is Wilson's over the groups, as for a share of 0 or 1.
     """
     members = _members(groups)
     count, tails = len(members), ((1 - level) / 2, (1 + level) / 2)
     whole = float(statistic(np.arange(len(groups))))
     if count < 2:
         return Interval(whole, np.nan, np.nan, count, "one group: no interval")
+    if whole in bounds and np.isfinite(bounds).all():
+        low, high = (bounds[0] + (bounds[1] - bounds[0]) * end for end in wilson(float(whole == bounds[1]), count))
+        return Interval(whole, low, high, count, f"Wilson over {count} groups, among which nothing varies")
     if count < FEW:
         left_out = np.array([statistic(np.concatenate(members[:k] + members[k + 1:])) for k in range(count)])
         error = np.sqrt((count - 1) / count * ((left_out - left_out.mean()) ** 2).sum())
@@ -149,7 +154,7 @@ def of_numbers(read: np.ndarray, truth: np.ndarray, groups: Sequence[Hashable], 
     """The card's figures of out-of-fold numbers `(n,)`. `inside`: also rank correlation within these; `steps`: edges for ordered kappa."""
     read, truth = np.asarray(read, float), np.asarray(truth, float)
     found = {"data": data, "images": len(truth), "groups": len(set(groups)), "held_out": held_out, "unit": unit,
-             "mae": vars(interval(lambda rows: float(np.abs(read[rows] - truth[rows]).mean()), groups)),
+             "mae": vars(interval(lambda rows: float(np.abs(read[rows] - truth[rows]).mean()), groups, bounds=(0., np.inf))),
              "mae_of_median": float(np.abs(truth - np.median(truth)).mean()),
              "slope": float(np.polyfit(truth, read, 1)[0])}
     for method in ("spearman", "kendall"):

@@ -71,6 +71,21 @@ def test_few_groups_are_told():
     assert np.isnan(reliability.interval(lambda rows: 1., ["a", "a"]).low)
 
 
+def test_ten_of_ten_right_are_no_certainty():
+    for share, low, high in ((1., 10 / (10 + 1.96**2), 1.), (0., 0., 1.96**2 / (10 + 1.96**2))):
+        found = reliability.interval(lambda rows, share=share: share, range(10), bounds=(0., 1.))
+        assert (found.low, found.high) == (pytest.approx(low, abs=1e-4), pytest.approx(high, abs=1e-4))
+    figures = reliability.of_labels(np.eye(2)[[0, 1] * 20], np.array([0, 1] * 20), "ab", list(range(40)), held_out="", data="")
+    assert figures["accuracy"]["low"] == figures["balanced_accuracy"]["low"] == pytest.approx(40 / (40 + 1.96**2), abs=1e-4)
+
+
+def test_an_error_in_years_is_never_below_none():
+    truth, read = np.array([1500., 1600, 1700]), np.array([1500., 1600, 1790])
+    error = reliability.of_numbers(read, truth, "abc", held_out="", data="", unit="years")["mae"]
+    assert (error["value"], error["low"]) == (30, 0)
+    assert reliability.of_numbers(truth, truth, "abc", held_out="", data="", unit="years")["mae"]["high"] == 0
+
+
 def test_confusions_name_the_commonest_first():
     assert reliability.confusions(TRUTH, GUESS, "abc")[0] == {"label": "a", "read_as": "b", "share": .25, "images": 1}
 
@@ -105,3 +120,10 @@ def test_the_domain_tells_far_from_near(tmp_path):
     torch.testing.assert_close(again.distance(probe), found.distance(probe), rtol=.02, atol=.02)
     with pytest.raises(UserError, match="rank"):
         domain.fit(draw(30), list(range(30)), rank=40)
+
+
+def test_labels_are_drawn_as_they_are_and_never_as_formulas():
+    pytest.importorskip("matplotlib", reason="diagrams need matplotlib")
+    from probes import diagrams
+    assert diagrams.png(diagrams.confusion(np.eye(2), ["$x^$", "a\nb"])).startswith(b"\x89PNG")
+    assert diagrams.png(diagrams.relevance(np.ones((4, 4, 3)), np.eye(4), "$x^$")).startswith(b"\x89PNG")
