@@ -166,7 +166,7 @@ as the pictures of the embedded pipeline have.
 - Genre: {of(metrics, lines.genre, "genre")}.
 - Severity of injected damage {severity}. The autoencoder's softness counts as no damage.
 - Whole files, as an audit reads them: {of(metrics, lines.whole_files, "whole files")}.
-- Agreement on style (Cohen's kappa), real test paintings: {of(together, lines.pairs, "real")}.
+- Agreement on style (Cohen's kappa), real test paintings given whole: {of(together, lines.pairs, "real")}.
   Generated pictures: {of(together, lines.pairs, "generated")}.
 
 ## Limits
