@@ -20,6 +20,7 @@ from probes.paths import digest, typed
 TABLES = ("metadata.csv", "metadata.jsonl")  # as in the imagefolder convention of Hugging Face's datasets
 GROUPS = ("artist", "prompt")  # taken as groups, the first that is there, where none is named
 SUBFOLDER = "folder"
+FILES = "files of pictures (features are read from .parquet and .npz)"
 EMPTY = ("", "nan", "none", "null", "<na>")
 
 
@@ -110,7 +111,7 @@ def read(source: Path | str, label: str = "", *, group: str = "", column: str = 
     group = _column(frame, group, "group", table) if group else next((name for name in GROUPS if name in frame and name != label), "")
     labels = _text(frame[label])
     if features is None:
-        names = _text(frame[_column(frame, "file_name", "file_name", table)])
+        names = _text(frame[_column(frame, "file_name", FILES, table)])
         files = tuple(table.parent / name for name in names)
     else:
         names = next((_text(frame[name]) for name in ("file_name", "title") if name in frame), np.array([f"row {k}" for k in frame.index]))
