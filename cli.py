@@ -18,7 +18,7 @@ from guide.transfer import options
 from probes import commands
 from probes.auditing import options as audited
 from probes.errors import UserError
-from probes.paths import typed
+from probes.paths import legible, typed
 
 
 class Commands(TyperGroup):
@@ -28,7 +28,7 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except UserError as error:
-            typer.secho("Error: " + " ".join(str(error).split()), fg="red", err=True)
+            typer.secho("Error: " + legible(" ".join(str(error).split())), fg="red", err=True)
             raise typer.Exit(2) from None
         except KeyboardInterrupt as interruption:
             typer.secho(str(interruption) or "Interrupted.", fg="yellow", err=True)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from probes.errors import UserError
-from probes.paths import typed
+from probes.paths import legible, typed
 
 probe = typer.Typer(no_args_is_help=True, rich_markup_mode=None,
                     help="Read pictures with every probe, fit heads to labelled data, check them, and see why a picture reads as it does.")
@@ -61,9 +61,10 @@ def read(images: Annotated[list[str], typer.Argument(help="Pictures, folders or 
             typer.echo(json.dumps(row, ensure_ascii=False))
             continue
         if "error" in row:
-            typer.secho("not read: " + ("" if row["image"] in row["error"] else f"{row['image']}: ") + row["error"], fg="yellow")
+            said = row["error"] if row["image"] in row["error"] else f"{row['image']}: {row['error']}"
+            typer.secho(legible(f"not read: {said}"), fg="yellow")
             continue
-        typer.echo(row["image"])
+        typer.echo(legible(row["image"]))
         for name, values in row["probes"].items():
             trust[name] = values["reliability"]
             typer.echo(f"  {name:8} {words(values, top)}")
@@ -164,7 +165,7 @@ def explain(image: Annotated[Path, typer.Argument(help="A picture.")],
     found.to_png(stem.with_name(f"{stem.name}.png"))
     found.to_html(stem.with_name(f"{stem.name}.html"))
     for line in found.sentences():
-        typer.echo(line)
+        typer.echo(legible(line))
     typer.echo(f"Results: {stem}.png and {stem.name}.html")
 
 
@@ -199,7 +200,7 @@ def _dated(found, names: tuple[str, ...]):
 
 def _notes(notes: tuple[str, ...]) -> None:
     for note in notes:
-        typer.secho(f"Note: {note}.".replace("..", "."), fg="yellow", err=True)
+        typer.secho(legible(f"Note: {note}.".replace("..", ".")), fg="yellow", err=True)
 
 
 def _table(titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:

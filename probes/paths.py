@@ -37,3 +37,8 @@ def digest(path: str | Path) -> str:
 def printable(text: str | Path) -> str:
     """Text that any terminal and any UTF-8 file can hold: bytes of a file name that are no UTF-8 become replacement characters."""
     return os.fsencode(str(text)).decode("utf-8", "replace") if isinstance(text, Path) else str(text).encode("utf-8", "replace").decode()
+
+
+def legible(text: str | Path) -> str:
+    """Text without characters that would move a terminal's cursor or break its lines, as names of files may hold them."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in str(text))

@@ -123,7 +123,8 @@ def test_what_cannot_be_fitted_is_told_in_a_sentence(tmp_path):
     (tmp_path / "x.txt").write_text("no")
     (tmp_path / "numbers.csv").write_text("f0,f1,label\n.1,.2,a\n.3,.4,b\n")
     for name, said in (("nan.npz", "all features"), ("none.npz", "nothing is labelled"), ("short.npz", "each row needs one"),
-                       ("text.npz", "cannot be read"), ("numbers.csv", "features are read from .parquet and .npz"), ("x.txt", "no table of labels"), ("gone", "no folder or table")):
+                       ("text.npz", "cannot be read"), ("numbers.csv", "features are read from .parquet and .npz"),
+                       ("x.txt", "no table of labels"), ("gone", "no folder or table")):
         with pytest.raises(UserError, match=said):
             labelled.read(tmp_path / name)
     with pytest.raises(UserError, match="all 2 rows have one label, a"):

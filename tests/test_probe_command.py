@@ -236,6 +236,16 @@ def test_a_broken_picture_is_named_once(paintings):
     assert " ".join(done.output.split()).count("broken.png") == 1
 
 
+def test_no_name_breaks_a_line_of_the_terminal_or_moves_its_cursor(tmp_path):
+    synthetic_photo(1, (64, 64)).save(tmp_path / "a\nb\x1b[2J.png")
+    (tmp_path / "c\nd.png").write_bytes(b"no picture")
+    said = probe("read", tmp_path).stdout
+    assert "a\ufffdb\ufffd[2J.png" in said
+    assert "c\ufffdd.png" in said
+    assert "\x1b[2J" not in said
+    assert json.loads(probe("read", tmp_path, "--json").stdout.splitlines()[0])["image"].endswith("a\nb\x1b[2J.png")
+
+
 @pytest.mark.parametrize("label", ["figures", "indoor"])
 def test_what_read_prints_of_a_scene_can_be_explained(paintings, tmp_path, label):
     done = probe("explain", paintings / "1.png", "--probe", "scene", "--label", label, "--out", tmp_path / "why")

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from probes.atomic import replacing, write_text
 from probes.auditing import columns, doubt
+from probes.paths import legible
 from probes.plain import plain
 
 COLUMNS = columns.COLUMNS
@@ -157,9 +158,9 @@ def _cells(rows: list[dict]) -> list[Column]:
     """Columns for a terminal: title, whether it is text that may wrap, cells."""
     folder = commonpath([str(Path(row["image"]).parent) for row in rows]) if rows else ""
     return [
-        ("image", True, [_printable(row["image"] if folder in ("", ".") else relpath(row["image"], folder)) for row in rows]),
+        ("image", True, [legible(row["image"] if folder in ("", ".") else relpath(row["image"], folder)) for row in rows]),
         ("seed", False, [_number(row["seed"], "d") for row in rows]),
-        ("variant", True, [_printable(row["variant"]) for row in rows]),
+        ("variant", True, [legible(row["variant"]) for row in rows]),
         ("holds", False, [f"no: {why}" if (why := doubt.of_reading(row)) else "" for row in rows]),
         ("reads as", True, [row["style_top"] for row in rows]),
         ("P", False, [_number(row["style_probability"], ".2f") for row in rows]),
@@ -202,14 +203,14 @@ def _several(ends: dict) -> bool:
 
 def _named(ends: dict, end: str) -> str:
     """The first few pictures of an end, with the style of each where there are several."""
-    names = list(map(_printable, ends[end][:ENDS]))
+    names = list(map(legible, ends[end][:ENDS]))
     styles = ends[f"{end}_styles"] if _several(ends) else []
     return ", ".join([f"{name} ({style})" for name, style in zip(names, styles, strict=False)] or names)
 
 
 def _unread(row: dict) -> str:
     """The reason, with the file's name where the reason does not say it."""
-    return _printable(row["error"] if row["image"] in row["error"] else f"{row['image']}: {row['error']}")
+    return legible(row["error"] if row["image"] in row["error"] else f"{row['image']}: {row['error']}")
 
 
 def _known(value: object) -> bool:
@@ -218,8 +219,3 @@ def _known(value: object) -> bool:
 
 def _number(value: object, form: str) -> str:
     return format(int(value) if form == "d" else value, form) if _known(value) else ""
-
-
-def _printable(text: str) -> str:
-    """Text without characters that would move a terminal's cursor or break its lines."""
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in str(text))

@@ -14,6 +14,7 @@ import numpy as np
 from probes.auditing.columns import SHOWN, rated
 from probes.auditing.page import figures
 from probes.auditing.sentences import NO_HEAD
+from probes.paths import legible
 from probes.plain import plain
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def _names(images: Iterable[str]) -> list[str]:
     except ValueError:  # some absolute, some not
         folder = ""
     shown = [image if folder in ("", ".") else relpath(image, folder) for image in images]
-    return ["".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in name) for name in shown]
+    return list(map(legible, shown))
 
 
 def _repeated(some: "pd.DataFrame", names: list[str]) -> dict[str, list[str]]:
