@@ -142,7 +142,7 @@ def transfer(inputs: options.Inputs, style: common.Style = "", reference: option
     from guide.transfer.request import Request, bounds, parse_references, slug
     from guide.transfer.request import inputs as found
     brief = _brief(prompt, style, avoid, period, True)
-    references, files = parse_references(reference or ()), found(inputs)
+    references, files = parse_references(reference or ()), found(inputs, out)
     folder = typed(out or _folder(f"transfer-{slug(brief, files)}"))
     request = Request(brief, folder, files, references, bounds(keep, limit), engine, strength, steps, parse_seeds(seeds), size,
                       preserve_color, str(typed(region)) if region else "", statistics, video, film, model, invert, guidance, encoder,
@@ -168,7 +168,7 @@ def invert(inputs: options.Pictures = None, style: common.Style = "", period: co
     """Show what a probe thinks that something looks like; or, given pictures, the smallest change that flips its reading of them."""
     from guide.brief import parse_seeds
     from guide.transfer.request import inputs as found
-    brief, files = _brief(prompt, style, None, period, True), found(inputs or ())
+    brief, files = _brief(prompt, style, None, period, True), found(inputs or (), out)
     words = brief.slug() if brief.styles or brief.prompt else probe or neuron.replace(":", "-") or period or "style"
     folder = typed(out or _folder(f"invert-{words}"))
     from guide.invert.run import Request, invert

@@ -19,6 +19,7 @@ from probes.audit import audit
 from probes.errors import UserError
 from probes.heads.linear import Linear
 from probes.style import StyleProbe
+from probes.views import Views
 
 skimage = pytest.importorskip("skimage.data", reason="photographs: pip install -e '.[test]'")
 
@@ -113,6 +114,19 @@ def test_every_kind_of_reading_can_be_climbed(embedded_encoder, arguments):
     direction = getattr(wish.objective, "terms", None)
     better = float(wish.read(begun().detach())[0]) - before
     assert better * (1 if direction is None or direction[0].measure.higher_is_better else -1) > 0
+
+
+def test_views_of_an_inversion_come_to_the_borders_nearly_as_often_as_to_the_middle():
+    picture = torch.full((1, 3, 48, 48), .5).requires_grad_()
+    counted = {}
+    for views in (aims.VIEWS, Views(aims.VIEWS.count, aims.VIEWS.smallest, aims.VIEWS.noise)):
+        seen = views(picture.expand(32, -1, -1, -1), generators(range(32)), 24)
+        assert seen.shape == (32 * 8, 3, 24, 24)
+        (gradient,) = torch.autograd.grad(seen.sum(), picture)
+        rows = gradient[0].sum((0, 2))
+        counted[type(views)] = float((rows[1:5].mean() + rows[-5:-1].mean()) / 2 / rows[20:28].mean())
+    assert counted[aims.Mirrored] > .6
+    assert counted[Views] < .4
 
 
 def test_pictures_from_noise_come_with_record_and_sheet(tmp_path):

@@ -97,6 +97,21 @@ def test_a_file_that_changed_between_two_calls_is_refused(photos, which, older):
         assert "--out" in said
 
 
+@pytest.mark.parametrize("inside", ["", "results"])
+@pytest.mark.parametrize("command", ["transfer", "invert"])
+def test_a_run_does_not_take_what_it_wrote_into_its_own_folder_of_photographs(photos, command, inside):
+    short = {"transfer": (*SHORT[:-1], "--film", "gif"), "invert": ("--steps", "1")}[command]
+    arguments = [command, str(photos / "d1"), *short, "--out", str(photos / "d1" / inside)]
+    mine = {"seed-0000-mine"} if inside else set()  # one's own picture of such a name, which a new run's folder may not hold
+    for name in mine:
+        (photos / "d1" / f"{name}.png").write_bytes((photos / "d1" / "a.png").read_bytes())
+    for _ in range(2):
+        done = CliRunner().invoke(app, arguments)
+        assert done.exit_code == 0, done.output
+        read = json.loads((photos / "d1" / inside / "record.json").read_text())["rows"]
+        assert {row["input"] for row in read} == {"a"} | mine
+
+
 @pytest.mark.parametrize("command", ["transfer", "invert"])
 def test_one_of_several_that_cannot_be_read_is_skipped_and_named(photos, command):
     (photos / "d1" / "broken.jpg").write_bytes((photos / "d1" / "a.png").read_bytes()[:60])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from guide.brief import Brief
 from probes import explain, overview
@@ -20,7 +21,19 @@ from probes.probe import Measure, stages_of
 from probes.style import StyleProbe
 from probes.views import Views
 
-VIEWS = Views(count=8, smallest=.35, noise=.05)
+MARGIN = 6  # views reach beyond the picture by a sixth of its side
+
+
+@dataclass(frozen=True)
+class Mirrored(Views):
+    """Views that reach over mirrored borders: those of a picture alone hardly come to its borders, toward which it fades."""
+
+    def __call__(self, images: Tensor, generators: Sequence[torch.Generator], side: int | None = None) -> Tensor:
+        margin = min(images.shape[-2:]) // MARGIN
+        return super().__call__(F.pad(images, (margin,) * 4, mode="reflect"), generators, side or min(images.shape[-2:]))
+
+
+VIEWS = Mirrored(count=8, smallest=.3, noise=.05)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -11,6 +11,7 @@ from probes import image
 from probes.config import lookup, offer
 from probes.errors import UserError
 from probes.paths import typed
+from probes.provenance import parameters
 
 ENGINES = ("pixels", "diffusion")
 FILMS = ("", "gif", "mp4")
@@ -114,9 +115,22 @@ def parse_keep(texts: Sequence[str], *, name: str = "keep") -> tuple[tuple[str, 
     return tuple(found.items())
 
 
-def inputs(texts: Sequence[str]) -> tuple[str, ...]:
-    """Files, folders and patterns -> files, each once, in natural order within each."""
-    return tuple(dict.fromkeys(str(file) for text in texts for file in image.find(text)))
+def inputs(texts: Sequence[str], out: Path | None = None) -> tuple[str, ...]:
+    """Files, folders and patterns -> files, each once, in natural order within each. What a run wrote into its folder `out` is none of
+    its inputs, unless it is named itself."""
+    found = [(text, file) for text in texts for file in image.find(text)]
+    if out:
+        own = typed(out).resolve()
+        found = [(text, file) for text, file in found if typed(text) == file or file.resolve().parent != own or not _written(file)]
+    return tuple(dict.fromkeys(str(file) for _, file in found))
+
+
+def _written(file: Path) -> bool:
+    """Whether a run wrote it: its sheet, a picture that says so, or the film beside such a one."""
+    if file.name == "sheet.png":
+        return file.with_name("record.json").is_file()
+    picture = file.with_suffix(".png")
+    return file.name.startswith("seed-") and picture.is_file() and bool(parameters(picture))
 
 
 def bounds(keep: Sequence[str] | None, limit: Sequence[str] | None) -> tuple[tuple[str, float], ...]:
