@@ -142,6 +142,18 @@ def test_a_region_of_another_shape_than_the_photograph_is_refused(folder, tmp_pa
         assert (tmp_path / "out").exists() == (code == 0)
 
 
+def test_of_several_photographs_those_that_the_region_does_not_fit_are_skipped_and_named(folder, tmp_path):
+    Image.new("L", (80, 96), 255).save(tmp_path / "mask.png")
+    with Image.open(folder / "coffee.png") as picture:
+        picture.rotate(90, expand=True).save(tmp_path / "upright.png")
+    done = run(folder / "coffee.png", tmp_path / "upright.png", "--style", "cubism", "--region", tmp_path / "mask.png", "--steps", "1",
+               "--size", "48", "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    read = json.loads((tmp_path / "out" / "record.json").read_text())
+    assert {row["input"] for row in read["rows"]} == {"upright"}
+    assert any(line.startswith("Skipped") and "another shape" in line and "coffee.png" in line for line in read["notes"])
+
+
 def test_transparent_places_are_said_to_be_painted_as_white(folder, tmp_path):
     said = "transparent places were laid over white"
     for alpha, note in ((255, False), (254, True)):

@@ -31,8 +31,13 @@ class Opened:
 
 def photographs(sources: Sources, request: Request, device: str) -> tuple[dict[str, Opened], list[str]]:
     """The inputs by name, and why others were skipped. UserError where none is left, or where the region fits none."""
-    found, skipped = readable(sources.inputs, lambda name, path: _opened(path, request, sources.sha256(name)))
-    return {name: _masked(photo, request.region, device) for name, photo in found.items()}, skipped
+    region = _region(request.region) if request.region else None
+
+    def read(name: str, path: str) -> Opened:
+        photo = _opened(path, request, sources.sha256(name))
+        mask = None if region is None else _mask(region, request.region, photo).to(device)
+        return replace(photo, pixels=photo.pixels.to(device), mask=mask)
+    return readable(sources.inputs, read)
 
 
 def readable(inputs: dict[str, str], read: Callable[[str, str], Read]) -> tuple[dict[str, Read], list[str]]:
@@ -78,19 +83,18 @@ def _transparent(path: str) -> bool:
         return file.has_transparency_data and file.convert("RGBA").getchannel("A").getextrema()[0] < 255
 
 
-def _masked(photo: Opened, region: str, device: str) -> Opened:
-    mask = _mask(region, photo).to(device) if region else None
-    return replace(photo, pixels=photo.pixels.to(device), mask=mask)
-
-
-def _mask(path: str, photo: Opened) -> Tensor:
-    """White is repainted, black and transparent are left alone, grey is in between: `(1, 1, h, w)`, at the photograph's size. UserError
-    where nothing is white, or where the mask has another shape than the photograph."""
+def _region(path: str) -> Tensor:
+    """`(1, 1, h, w)` of the file: white is repainted, black and transparent are left alone, grey is in between."""
     mask = image.load(path).mean(1, keepdim=True)
     with Image.open(path) as file:
         if file.has_transparency_data:  # which `load` lays over white
             alpha = ImageOps.exif_transpose(file).convert("RGBA").getchannel("A")
             mask = (mask - 1 + image.from_pil(alpha)[:, :1]).clamp(0, 1)
+    return mask
+
+
+def _mask(mask: Tensor, path: str, photo: Opened) -> Tensor:
+    """The region at the photograph's size, `(1, 1, h, w)`. UserError where nothing is white, or where it has another shape."""
     (height, width), size = mask.shape[-2:], tuple(photo.pixels.shape[-2:])
     if abs(width * photo.size[0] / (height * photo.size[1]) - 1) > SHAPE:
         raise UserError(f"the region in {path} has {width} x {height} pixels, another shape than {photo.path} with {photo.size[1]} x "
