@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 from probes.heads.patch import EDGE, Patch
 from recipes import data
-from recipes.corruptions import LEAST, SQUARE, Kind, change, inject, patches, region
+from recipes.corruptions import LEAST, VARIANTS, Kind, change, inject, patches, region
 from recipes.metrics import by, hands, over_artists, whose
 from recipes.round_trips import Trip
 
@@ -40,21 +40,28 @@ def localisation(truth: Tensor, found: Tensor) -> float:
     return float(roc_auc_score(hit, found[known])) if hit.any() and not hit.all() else float("nan")
 
 
+def series(head: Patch, clean: Tensor, name: str, kind: Kind, mask: Tensor, seed: int) -> dict:
+    """What one painting says about one kind of damage: a row."""
+    levels = stepwise(clean, name, kind, mask, seed)
+    changed = change(clean.expand_as(levels), levels, mask)
+    visible, truth = changed >= LEAST, patches(clean, levels, mask, EDGE)
+    scores, maps, likeliest = read(head, levels)
+    areas = [localisation(truth[level], maps[level]) for level in range(LEVELS) if visible[level]]
+    areas = [area for area in areas if area == area]
+    rank = spearmanr(changed[visible], scores[visible]).statistic if int(visible.sum()) > 2 else float("nan")
+    named = [head.kinds[int(number)] == name for number in likeliest[visible]]
+    return {"spearman": rank, "auc": np.mean(areas) if areas else float("nan"), "left out": int((~visible).sum()),
+            "named": np.mean(named) if named else float("nan"), "severe": float(scores[-1]), "alarmed": float(scores[-1] > head.alarm)}  # fmt: skip
+
+
 def one(head: Patch, clean: Tensor, every: dict[str, Kind], through: dict[str, Trip], seed: int) -> tuple[list, list]:
-    """What one painting says about each kind of damage, and about each round trip: two lists of rows."""
-    mask, rows = region(head.side, head.side, Generator().manual_seed(seed)), []
-    (unhurt,), _, _ = read(head, clean)
-    for number, (name, kind) in enumerate(every.items()):
-        series = stepwise(clean, name, kind, mask, seed)
-        changed = change(clean.expand_as(series), series, mask)
-        visible, truth = changed >= LEAST, patches(clean, series, mask, EDGE)
-        scores, maps, kinds = read(head, series)
-        areas = [localisation(truth[level], maps[level]) for level in range(LEVELS) if visible[level]]
-        areas = [area for area in areas if area == area]
-        rank = spearmanr(changed[visible], scores[visible]).statistic if int(visible.sum()) > 2 else float("nan")
-        named = float((kinds[visible] == number).float().mean()) if visible.any() else float("nan")
-        rows.append({"kind": name, "spearman": rank, "auc": np.mean(areas) if areas else float("nan"), "left out": int((~visible).sum()),
-                     "named": named, "clean": float(unhurt), "severe": float(scores[-1]), "alarmed": float(scores[-1] > head.alarm)})
+    """What one painting says about each kind of damage and its variants, and about each round trip: two lists of rows."""
+    mask = region(head.side, head.side, Generator().manual_seed(seed))
+    told = {"clean": float(read(head, clean)[0])}
+    rows = [told | {"kind": name, "variant": ""} | series(head, clean, name, kind, mask, seed) for name, kind in every.items()]
+    for name in every.keys() & VARIANTS.keys():
+        for variant, kind in VARIANTS[name].items():
+            rows.append(told | {"kind": name, "variant": variant} | series(head, clean, name, kind, mask, seed))
     generator, tripped = Generator().manual_seed(seed), []
     name = list(every)[seed % len(every)]
     severe = stepwise(clean, name, every[name], mask, seed)[-1:]
@@ -77,13 +84,16 @@ def figures(head: Patch, every: dict[str, Kind], images, table: pd.DataFrame, th
         by_kind, by_trip = one(head, clean, every, through, 1000 * seed + number)
         rows += [who | row for row in by_kind]
         tripped += [who | row for row in by_trip]
-    found = pd.DataFrame(rows)
+    measured = pd.DataFrame(rows)
+    found, variants = measured[measured["variant"] == ""], measured[measured["variant"] != ""]
     span = max(float((found["severe"] - found["clean"]).mean()), 1e-6)
     moves = pd.DataFrame(tripped)
     return {
         "paintings": len(chosen), **whose(table["artist"].iloc[chosen]), "levels": LEVELS,
         "left out below 2/255": int(found["left out"].sum()), "of": len(found) * LEVELS, "all": _figures(found),
         "kinds": {name: _figures(found[found["kind"] == name]) for name in every}, "clean to severe": span,
+        "variants": {name: {variant: _figures(part) for variant, part in rows.groupby("variant", sort=False)}
+                     for name, rows in variants.groupby("kind")},
         "round trips": {name: _tripped(moves[moves["trip"] == name], span) for name in through},
         "false alarms": _alarms(head, images, table, test, rng),
     }  # fmt: skip
@@ -135,9 +145,10 @@ def sentence(figures: dict) -> str:
         parts.append(f"rises with severity on {every['rising']:.0%} of images")
     for word, least, most in (("finds", 0.85, 1.01), ("hardly", 0.0, 0.7)):
         kinds = [name for name, area in areas.items() if least <= area < most]
-        exact = {"checkerboard": f"checkerboard of {SQUARE}-pixel squares from even pixels", "noise": "noise of each colour by itself"}
-        told = [exact.get(name, name) for name in kinds]
-        parts += [f"{word} {', '.join(told)}"] if told else []
+        parts += [f"{word} {', '.join(kinds)}"] if kinds else []
+    for name, variants in figures.get("variants", {}).items():
+        missed = [variant for variant, found in variants.items() if found.get("auc", 1.0) < 0.85]
+        parts += [f"of {name} less well {', '.join(missed)}"] if missed else []
     if trips:
         parts.append(f"a round trip moves a clean image by {max(trips):.2f} of the clean-to-severe range")
     return "; ".join(parts)

@@ -36,7 +36,8 @@ SIDE = 128
 VIEWS = 3  # of a painting: damaged a little or not at all, damaged more, and one of the two through a round trip
 PAINTINGS = 8  # a step
 WHOLE = 0.12  # share of damage that covers the whole picture
-CHANCES = {"adversarial": 0.25, "duplicate": 2.0, "warp": 2.0, "seam": 1.5, "blur": 1.5, "smear": 1.5}  # dear, and hard
+CHANCES = {"adversarial": 0.25, "duplicate": 2.0, "warp": 2.0, "seam": 1.5, "blur": 1.5, "smear": 1.5,
+           "noise": 1.5, "checkerboard": 2.0}  # the first is dear, the next are hard, the last are many  # fmt: skip
 WAYS = {"autoencoder": 0.5}  # as dear as ten others
 CLEAN = 60  # whole pictures that round trips are tried on
 ALARM = 0.95  # share of clean paintings below the alarm
@@ -121,12 +122,13 @@ def placed(logits: Tensor, truth: Tensor) -> Tensor:
     return each[there].sum() / there.sum().clamp_min(1)
 
 
-def fit(images: np.ndarray, rows: np.ndarray, every: dict[str, Kind], through: dict[str, Trip], run: training.Run) -> Network:
-    """The network, on freshly damaged paintings in every step, until the run's budget is spent."""
-    network = run.models["network"]
+def fit(images: np.ndarray, rows: np.ndarray, weights: np.ndarray, every: dict[str, Kind], through: dict[str, Trip],
+        run: training.Run) -> Network:  # fmt: skip
+    """The network, on freshly damaged paintings in every step, drawn by `weights`, until the run's budget is spent."""
+    network, chances = run.models["network"], torch.from_numpy(weights)
 
     def losses(_step: int, _progress: float) -> dict[str, Tensor]:
-        chosen = torch.from_numpy(rows)[torch.randint(len(rows), (PAINTINGS,), generator=run.generator)].numpy()
+        chosen = rows[data.draw(chances, PAINTINGS, run.generator).numpy()]
         with torch.autocast("cpu", enabled=False):
             seen = examples(data.batch(images, chosen), every, through, run.generator)
         read, logits = network(seen.pixels)
@@ -136,11 +138,13 @@ def fit(images: np.ndarray, rows: np.ndarray, every: dict[str, Kind], through: d
     return training.train(run, losses)["network"]
 
 
-def started(count: int, folder: Path, minutes: float, steps: int | None = None, seed: int = 0) -> training.Run:
-    """A run that starts from random weights for `count` kinds, or goes on in `folder`."""
+def started(count: int, folder: Path, minutes: float, steps: int | None = None, seed: int = 0, network: Network | None = None
+            ) -> training.Run:  # fmt: skip
+    """A run that starts from `network`, by default from random weights for `count` kinds, or goes on in `folder`."""
     torch.manual_seed(seed)
-    network = Network(count).to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(network.parameters(), 4e-3, weight_decay=0.02)
+    rate = 2e-3 if network else 4e-3
+    network = (network or Network(count)).requires_grad_().to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(network.parameters(), rate, weight_decay=0.02)
     return training.Run(nn.ModuleDict({"network": network}), optimizer, folder, minutes, steps=steps, seed=seed)
 
 
@@ -190,7 +194,8 @@ def main(
     held: Annotated[int, typer.Option(help="Paintings that scale, temperature and alarm come from.", min=8)] = 400,
     tested: Annotated[int, typer.Option(help="How many to measure each kind of damage on.", min=4)] = 60,
     clip: Annotated[str, typer.Option(help="The encoder that adversarial damage is aimed at. Default: the one below --work.")] = "",
-    start: Annotated[str, typer.Option(help="Scale and measure this head (no suffix) again instead of training one.")] = "",
+    start: Annotated[str, typer.Option(help="Start from this head (no suffix) instead of random weights.")] = "",
+    only_measure: Annotated[bool, typer.Option("--only-measure", help="Train nothing: scale and measure the head of --start again.")] = False,
     seed: options.Seed = 0,
 ):
     """The head with its card, in `work/heads/artifacts.*`, on the CPU."""
@@ -202,13 +207,18 @@ def main(
     through = trips(AutoencoderTiny.from_pretrained(vae if vae.exists() else pipelines.EMBEDDED / "vae").eval())
     learning, apart = held_out(table, seed)
     every = kinds(encoder)
-    if start:
-        network, training_said = patch.load(Path(start)).network, card.read(Path(start))["training"]
+    known, trained_before = (patch.load(Path(start)), {"before": card.read(Path(start))["training"]}) if start else (None, {})
+    if known and known.kinds != tuple(every):
+        raise UserError(f"the head {start} tells other kinds of damage apart ({', '.join(known.kinds)}); train without --start.")
+    if only_measure:
+        if not known:
+            raise UserError("--only-measure needs the head to measure: give it with --start.")
+        network, training_said = known.network, trained_before["before"]
     else:
-        run = started(len(every), work / "artifacts", minutes, steps, seed)
-        network = fit(images, learning, every, through, run)
+        run = started(len(every), work / "artifacts", minutes, steps, seed, known and known.network)
+        network = fit(images, learning, data.balance(table.iloc[learning], style=0.5, artist=0.35), every, through, run)
         training_said = {"paintings": len(learning), "seen": run.step * PAINTINGS, "seed": seed, "minutes": round(run.seconds / 60, 1),
-                         "minutes in all": round((time.time() - begun) / 60, 1)}  # fmt: skip
+                         "minutes in all": round((time.time() - begun) / 60, 1)} | trained_before  # fmt: skip
     chosen = np.random.default_rng(seed + 1).choice(apart, min(held, len(apart)), replace=False)
     kept = [examples(data.batch(images, rows), every, through, Generator().manual_seed(seed + 1 + k))
             for k, rows in enumerate(np.array_split(chosen, -(-len(chosen) // 64)))]  # fmt: skip

@@ -8,6 +8,7 @@ at another strength is the same damage, stronger or weaker.
 import io
 import math
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,7 +18,8 @@ from torch.nn import functional as F
 
 Kind = Callable[[Tensor, float, Tensor, Generator], Tensor]
 LEAST = 2 / 255  # a smaller RMS change is nothing that anybody could see
-SQUARE = 2  # pixels of a checkerboard's squares, brighter and darker by the same
+CELLS = (1, 2, 3, 4, 8)  # pixels a side of a lattice's cells
+FORMS = ("squares", "rows", "columns", "dots")
 FULL = 0.2  # the RMS change of pixels that counts as severity 1
 
 
@@ -28,21 +30,47 @@ def blur(x: Tensor, s: float, _mask: Tensor, _generator: Generator) -> Tensor:
     return F.interpolate(small, size=x.shape[-2:], mode="bicubic", align_corners=False)
 
 
-def noise(x: Tensor, s: float, _mask: Tensor, generator: Generator) -> Tensor:
-    return x + 0.35 * s * torch.randn(x.shape, generator=generator).to(x)
+def noise(x: Tensor, s: float, _mask: Tensor, generator: Generator, grey: float | None = None, grain: float | None = None) -> Tensor:
+    """Grain of standard deviation .35 at full strength.
+
+    `grey` is the share of its variance that all colours have in common, by default none, all or some of it; `grain` its size in pixels, by
+    default 1, or as often up to 2.5.
+    """
+    (n, colours, *size), (shared, common, coarse, how) = x.shape, torch.rand(4, generator=generator).tolist()
+    grey = (0.0, 1.0, common)[int(3 * shared)] if grey is None else grey
+    grain = (1.0 if coarse < 0.5 else 1 + 1.5 * how) if grain is None else grain
+    field = torch.randn(n, colours + 1, *(math.ceil(edge / grain) for edge in size), generator=generator)
+    if grain > 1:
+        field = F.interpolate(field, size=size, mode="bicubic", align_corners=False)
+        field = field / field.std((2, 3), keepdim=True)
+    return x + 0.35 * s * ((1 - grey) ** 0.5 * field[:, :-1] + grey**0.5 * field[:, -1:]).to(x)
 
 
-def blocks(x: Tensor, s: float, _mask: Tensor, _generator: Generator) -> Tensor:
-    """JPEG at the qualities 26 to 2: 8 x 8 blocks lose their inside, 16 x 16 ones their colour."""
-    return jpeg(x, round(26 - 24 * s))
+def blocks(x: Tensor, s: float, _mask: Tensor, generator: Generator) -> Tensor:
+    """JPEG at the qualities 26 to 2: 8 x 8 blocks, which begin anywhere, lose their inside, 16 x 16 ones their colour."""
+    top, left = torch.randint(16, (2,), generator=generator).tolist()
+    wider = F.pad(x, (left, 0, top, 0), mode="replicate")
+    return jpeg(wider, round(26 - 24 * s))[..., top:, left:]
 
 
-def checkerboard(x: Tensor, s: float, _mask: Tensor, generator: Generator) -> Tensor:
-    """The pattern of strided transposed convolutions, and of gradients that fool an encoder."""
-    rows, columns = torch.arange(x.shape[-2])[:, None], torch.arange(x.shape[-1])[None]
-    pattern = ((rows // SQUARE + columns // SQUARE) % 2).to(x) * 2 - 1
-    tint = torch.randn(3, 1, 1, generator=generator).to(x)
-    return x + 0.25 * s * pattern * tint
+def checkerboard(x: Tensor, s: float, _mask: Tensor, generator: Generator, cell: int | None = None, form: str | None = None) -> Tensor:
+    """A lattice, as strided transposed convolutions leave it, and gradients that fool an encoder.
+
+    Of cells of `cell` pixels (by default one of `CELLS`), which begin anywhere: squares like a chessboard's (as often as not), stripes, or
+    dots at every second cell of every second row. Its mean is 0; it is grey half of the time, else of a random colour.
+    """
+    which, shape, plain, bright, sign = torch.rand(5, generator=generator).tolist()
+    tint, (top, left) = torch.randn(3, 1, 1, generator=generator), torch.randint(16, (2,), generator=generator).tolist()
+    cell = CELLS[int(which * len(CELLS))] if cell is None else cell
+    form = (("squares",) * 3 + FORMS[1:])[int(shape * 6)] if form is None else form
+    rows, columns = ((torch.arange(edge) + first) // cell % 2 for edge, first in zip(x.shape[-2:], (top, left), strict=True))
+    rows, columns = rows[:, None].expand(-1, len(columns)), columns[None].expand(len(rows), -1)
+    pattern = {"squares": (rows + columns) % 2, "rows": rows, "columns": columns, "dots": rows * columns}[form]
+    share = 0.25 if form == "dots" else 0.5
+    pattern = (pattern.to(x) - share) / (share * (1 - share)) ** 0.5
+    if plain < 0.5:
+        tint = torch.full_like(tint, (0.3 + bright) * (1 if sign < 0.5 else -1))
+    return x + 0.25 * s * pattern * tint.to(x)
 
 
 def saturation(x: Tensor, s: float, _mask: Tensor, _generator: Generator) -> Tensor:
@@ -134,6 +162,16 @@ CORRUPTIONS: dict[str, Kind] = {
     "smear": smear,
     "duplicate": duplicate,
     "seam": seam,
+}
+# What is drawn at random within a kind, each by itself: damage that one reader finds and another is blind to.
+VARIANTS: dict[str, dict[str, Kind]] = {
+    "noise": {
+        "of each colour by itself": partial(noise, grey=0.0, grain=1.0),
+        "grey": partial(noise, grey=1.0, grain=1.0),
+        "coarse": partial(noise, grain=2.0),
+    },
+    "checkerboard": {f"squares of {cell}": partial(checkerboard, cell=cell, form="squares") for cell in CELLS}
+    | {form: partial(checkerboard, form=form) for form in FORMS[1:]},
 }
 
 
