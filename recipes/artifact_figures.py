@@ -51,7 +51,8 @@ def series(head: Patch, clean: Tensor, name: str, kind: Kind, mask: Tensor, seed
     rank = spearmanr(changed[visible], scores[visible]).statistic if int(visible.sum()) > 2 else float("nan")
     named = [head.kinds[int(number)] == name for number in likeliest[visible]]
     return {"spearman": rank, "auc": np.mean(areas) if areas else float("nan"), "left out": int((~visible).sum()),
-            "named": np.mean(named) if named else float("nan"), "severe": float(scores[-1]), "alarmed": float(scores[-1] > head.alarm)}  # fmt: skip
+            "named": np.mean(named) if named else float("nan"), "severe": float(scores[-1]),
+            "alarmed": float(scores[-1] > head.alarm)}  # fmt: skip
 
 
 def one(head: Patch, clean: Tensor, every: dict[str, Kind], through: dict[str, Trip], seed: int) -> tuple[list, list]:

@@ -195,7 +195,7 @@ def main(
     tested: Annotated[int, typer.Option(help="How many to measure each kind of damage on.", min=4)] = 60,
     clip: Annotated[str, typer.Option(help="The encoder that adversarial damage is aimed at. Default: the one below --work.")] = "",
     start: Annotated[str, typer.Option(help="Start from this head (no suffix) instead of random weights.")] = "",
-    only_measure: Annotated[bool, typer.Option("--only-measure", help="Train nothing: scale and measure the head of --start again.")] = False,
+    only_measure: Annotated[bool, typer.Option("--only-measure", help="Train nothing: measure the head of --start again.")] = False,
     seed: options.Seed = 0,
 ):
     """The head with its card, in `work/heads/artifacts.*`, on the CPU."""

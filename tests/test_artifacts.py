@@ -157,7 +157,7 @@ def test_the_fit_learns_and_goes_on_where_it_was_interrupted(small_encoder, tmp_
     for steps in (4, 10):
         run = artifacts.started(len(every), tmp_path, 1, steps=steps)
         assert run.step == (0 if steps == 4 else 4)
-        network = artifacts.fit(images, np.arange(12), every, through, run)
+        network = artifacts.fit(images, np.arange(12), np.ones(12), every, through, run)
     first, last = (artifacts.objective(*one(seen.pixels), seen) for one in (artifacts.Network(2), network))
     assert sum(last.values()) < sum(first.values())
     assert 0 < artifacts.scaled(Patch(network, tuple(every)), seen, seen.pixels[::artifacts.VIEWS], every, through).alarm <= 1
