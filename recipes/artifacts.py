@@ -37,12 +37,12 @@ VIEWS = 3  # of a painting: damaged a little or not at all, damaged more, and on
 PAINTINGS = 8  # a step
 WHOLE = 0.12  # share of damage that covers the whole picture
 CHANCES = {"adversarial": 0.25, "duplicate": 2.0, "warp": 2.0, "seam": 1.5, "blur": 1.5, "smear": 1.5,
-           "noise": 1.5, "checkerboard": 2.0}  # the first is dear, the next are hard, the last are many  # fmt: skip
+           "blocks": 2.0, "noise": 1.5, "checkerboard": 2.0}  # the first is dear, the next are hard, the last are many  # fmt: skip
 WAYS = {"autoencoder": 0.5}  # as dear as ten others
 CLEAN = 60  # whole pictures that round trips are tried on
 ALARM = 0.95  # share of clean paintings below the alarm
 TOES = np.arange(1.0, 3.01, 0.25)
-MOST = 0.1  # of the clean-to-severe range: what a round trip may move the score of a whole picture
+MOST = 0.08  # of the clean-to-severe range: what a round trip may move the score of a whole picture (.1, less a margin for other artists)
 
 
 @dataclass(frozen=True)

@@ -113,7 +113,7 @@ analysis whose shrinkage is chosen on the judge split; minutes on {hardware}.
 {measured}
 ## Limits
 Balanced classes: the head says what an image looks like, not how often a style was painted. Years outside 1450-1940 cannot be read.
-Of lattices the artifact head that ships finds squares of 2, 4 and 8 pixels, and hardly dots at every other pixel of every other row (benchmarks/AUDIT.md).
+What else sets off the alarm of the artifact head, photographs and palettes among it: `python -m benchmarks.alarms` (benchmarks/AUDIT.md).
 """
     return clip, heads
 
