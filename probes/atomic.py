@@ -20,10 +20,12 @@ def replacing(path: str | Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch()
+        usual = temporary.stat().st_mode
     except OSError as error:
         raise UserError(f"Cannot write {path}: {error.strerror or error}; choose another folder.") from error
     try:
         yield temporary
+        temporary.chmod(usual)  # safetensors puts a file of its own there, which it shuts everybody else out of
         os.replace(temporary, path)
     except OSError as error:
         raise UserError(f"Cannot write {path}: {error.strerror or error}; free some space or choose another folder.") from error
