@@ -7,7 +7,6 @@ test-split artists (`recipes/artifact_figures.py`). Codecs are no damage: whole 
 the damage and after it. The adversarial kind is aimed at the CLIP of `--clip`.
 """
 
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -199,7 +198,6 @@ def main(
     seed: options.Seed = 0,
 ):
     """The head with its card, in `work/heads/artifacts.*`, on the CPU."""
-    begun = time.time()
     if not clip:
         options.needed(work / "clip" / "model", "clip")
     images, table = data.paintings(folder, work)
@@ -217,8 +215,8 @@ def main(
     else:
         run = started(len(every), work / "artifacts", minutes, steps, seed, known and known.network)
         network = fit(images, learning, data.balance(table.iloc[learning], style=0.5, artist=0.35), every, through, run)
-        training_said = {"paintings": len(learning), "seen": run.step * PAINTINGS, "seed": seed, "minutes": round(run.seconds / 60, 1),
-                         "minutes in all": round((time.time() - begun) / 60, 1)} | trained_before  # fmt: skip
+        minutes = round(run.seconds / 60, 1)
+        training_said = {"paintings": len(learning), "seen": run.step * PAINTINGS, "seed": seed, "minutes": minutes} | trained_before
     chosen = np.random.default_rng(seed + 1).choice(apart, min(held, len(apart)), replace=False)
     kept = [examples(data.batch(images, rows), every, through, Generator().manual_seed(seed + 1 + k))
             for k, rows in enumerate(np.array_split(chosen, -(-len(chosen) // 64)))]  # fmt: skip

@@ -179,21 +179,25 @@ def test_the_head_that_ships_finds_damage_where_it_is(embedded_encoder):
     probe, clean = ArtifactProbe(embedded_encoder), image.from_pil(synthetic_photo(50, (128, 128)))
     mask = torch.zeros(1, 1, 128, 128)
     mask[..., 32:80, 48:104] = 1
-    for kind in ("noise", "checkerboard"):
-        broken = inject(clean, CORRUPTIONS[kind], .8, mask, torch.Generator().manual_seed(0))
-        assert localisation(patches(clean, broken, mask, 8)[0], probe.map(broken)[0]) > .85
-        assert probe.relative(broken, clean) > .05
+    for kind in ("noise", "checkerboard"):  # as drawn: of another form each time
+        found = []
+        for seed in range(6):
+            broken = inject(clean, CORRUPTIONS[kind], .8, mask, torch.Generator().manual_seed(seed))
+            found.append(localisation(patches(clean, broken, mask, 8)[0], probe.map(broken)[0]))
+            assert probe.relative(broken, clean) > .05
+        assert sum(found) / len(found) > .85
     assert "AUC" in probe.aim().reliability
 
 
 def test_it_is_listed_read_and_explained(embedded_encoder, tmp_path):
     from probes import overview
     from probes.labelling import explained
-    from recipes.corruptions import CORRUPTIONS, inject
+    from recipes.corruptions import VARIANTS, inject
     assert "artifacts" in {row.name for row in overview.listed(embedded_encoder)}
     clean, mask = image.from_pil(synthetic_photo(50, (128, 136))), torch.zeros(1, 1, 136, 128)
     mask[..., 40:104, 16:80] = 1
-    for name, picture in (("clean", clean), ("broken", inject(clean, CORRUPTIONS["noise"], .9, mask, torch.Generator().manual_seed(0)))):
+    grain = VARIANTS["noise"]["of each colour by itself"]
+    for name, picture in (("clean", clean), ("broken", inject(clean, grain, .9, mask, torch.Generator().manual_seed(0)))):
         image.to_pil(picture).save(tmp_path / f"{name}.png")
     rows = overview.readings([tmp_path / "clean.png", tmp_path / "broken.png"], embedded_encoder)
     whole, broken = (row["probes"]["artifacts"] for row in rows)

@@ -6,11 +6,16 @@ from safetensors.torch import load_file, save_file
 from probes.atomic import replacing, write_text
 
 
-def test_a_file_is_whole_or_as_it_was_and_leaves_nothing_beside_it(tmp_path):
-    write_text(tmp_path / "below" / "note", "first")
-    with pytest.raises(ValueError, match="half-way"), replacing(tmp_path / "below" / "note") as temporary:
+def half(path):
+    with replacing(path) as temporary:
         temporary.write_text("sec")
         raise ValueError("half-way")
+
+
+def test_a_file_is_whole_or_as_it_was_and_leaves_nothing_beside_it(tmp_path):
+    write_text(tmp_path / "below" / "note", "first")
+    with pytest.raises(ValueError, match="half-way"):
+        half(tmp_path / "below" / "note")
     assert (tmp_path / "below" / "note").read_text() == "first"
     assert [path.name for path in (tmp_path / "below").iterdir()] == ["note"]
 
