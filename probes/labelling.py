@@ -149,8 +149,7 @@ def _labels(found: dict[str, Unseen], data: Labelled, folder: Path, name: str) -
     rows = [(head, _span(m["accuracy"]), _span(m["balanced_accuracy"]), f"{m['calibrated']['ece']:.3f}", f"{m['kappa']:.2f}")
             for head, m in metrics.items()]
     read = [last.names[k] for k in last.probabilities.argmax(1)]
-    table = pd.DataFrame({"name": data.names, "group": data.groups, data.label: [last.names[k] for k in last.truth], "read_as": read,
-                          "probability": last.probabilities.max(1)})
+    table = _readings(data, [last.names[k] for k in last.truth], {"read_as": read, "probability": last.probabilities.max(1)})
     files = _write(folder, metrics, table)
     for name, figure in (("confusion", diagrams.confusion(last.confusion(), last.names)),
                          ("reliability", diagrams.reliability(last.probabilities.max(1), last.right))):
@@ -171,10 +170,17 @@ def _years(found: dict[str, np.ndarray], data: Labelled, folder: Path, name: str
     rows = [(head, _span(m["mae"], ".1f"), f"{m['mae_of_median']:.1f}", f"{m['spearman']:.3f}", f"{m['slope']:.3f}")
             for head, m in metrics.items()]
     read = list(found.values())[-1]
-    table = pd.DataFrame({"name": data.names, "group": data.groups, data.label: data.labels, "year": read})
+    table = _readings(data, data.labels, {"read_as": read})
     files = _write(folder, metrics, table)
     diagrams.save(diagrams.years(data.years(), read), folder / "years.png")
     return Results(_doubted(data, metrics), titles, rows, [*files, folder / "years.png"])
+
+
+def _readings(data: Labelled, truth: Sequence, read: dict[str, Sequence]) -> pd.DataFrame:
+    """A row for each example: its name and group, its label under the label's own name (`true_...` where that is taken), what was read."""
+    kept = {"name": data.names, "group": data.groups}
+    label = f"true_{data.label}" if data.label in {*kept, *read} else data.label
+    return pd.DataFrame(kept | {label: truth} | read)
 
 
 def _write(folder: Path, metrics: dict[str, dict], readings: pd.DataFrame) -> list[Path]:

@@ -163,7 +163,7 @@ def test_the_heads_that_ship_are_checked_by_what_they_read(paintings, tmp_path, 
     read = probe("read", paintings / "3.png", "--json")
     said, row = json.loads(read.stdout)["probes"][name], rows[rows["name"] == "3.png"].iloc[0]
     if name == "period":
-        assert row["year"] == pytest.approx(said["year"], abs=.1)
+        assert row["read_as"] == pytest.approx(said["year"], abs=.1)
     else:
         assert row["probability"] == pytest.approx(max(said[f"{name}_probabilities"].values()), abs=1e-3)
 
@@ -207,6 +207,21 @@ def test_years_are_drawn_and_rows_of_features_are_called_so(table, tmp_path):
     assert done.exit_code == 0, done.output
     assert Image.open(tmp_path / "out" / "years.png").size[0] > 300
     assert "90 rows of features, year" in " ".join(done.output.split())
+    rows = pd.read_csv(tmp_path / "out" / "readings.csv")
+    assert set(rows["year"]) == {1500, 1600}, "the true years, beside those that were read"
+    assert rows["read_as"].between(1450, 1650).all()
+
+
+@pytest.mark.parametrize("label", ["name", "group", "read_as", "probability"])
+def test_a_label_called_as_a_column_of_the_readings_takes_nothing_from_them(label, tmp_path):
+    data = clouds()
+    np.savez(tmp_path / "data.npz", features=data.features, artist=data.groups, **{label: data.labels})
+    done = probe("eval", "--data", tmp_path / "data.npz", "--label", label, "--head", "gda", "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    rows = pd.read_csv(tmp_path / "out" / "readings.csv")
+    assert list(rows) == ["name", "group", f"true_{label}", "read_as", "probability"]
+    assert set(rows[f"true_{label}"]) == set(data.labels) >= set(rows["read_as"])
+    assert rows["probability"].between(0, 1).all()
 
 
 def test_a_head_of_noise_says_that_it_reads_by_chance_and_no_groups_are_told_in_words(tmp_path):

@@ -167,6 +167,15 @@ def test_transparent_places_are_said_to_be_painted_as_white(folder, tmp_path):
         assert any(said in line for line in json.loads((tmp_path / f"{alpha}" / "record.json").read_text())["notes"]) == note
 
 
+def test_of_an_animation_the_first_frame_is_said_to_be_painted(folder, tmp_path):
+    with Image.open(folder / "coffee.png") as picture:
+        frames = [picture.convert("RGB"), picture.convert("RGB").rotate(180)]
+    frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
+    done = run(tmp_path / "moving.gif", "--style", "cubism", "--steps", "1", "--size", "48", "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    assert "the first of 2 frames is painted" in " ".join(done.output.split())
+
+
 def test_strength_zero_is_the_photograph(folder, tmp_path):
     assert run(folder / "coffee.png", "--style", "baroque", "--strength", "0", "--out", tmp_path).exit_code == 0
     with Image.open(folder / "coffee.png") as before, Image.open(tmp_path / "seed-0000-coffee.png") as after:

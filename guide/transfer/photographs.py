@@ -57,7 +57,7 @@ def readable(inputs: dict[str, str], read: Callable[[str, str], Read]) -> tuple[
 
 def _opened(path: str, request: Request, digest: str) -> Opened:
     """The photograph at the size asked for, with notes on what that changed. UserError where it is none, or too small to be read."""
-    pixels, notes = image.load(path), ["transparent places were laid over white, and are painted as such"] if _transparent(path) else []
+    pixels, notes = image.load(path), _stored(path)
     height, width = pixels.shape[-2:]
     longer = request.size or min(max(height, width), _made_for(request))
     if longer != max(height, width):
@@ -77,10 +77,14 @@ def _made_for(request: Request) -> int:
     return (pipelines.find(request.model).size or SIDE) if request.engine == "diffusion" else SIDE
 
 
-def _transparent(path: str) -> bool:
-    """Whether any pixel of the file lets something behind it through."""
+def _stored(path: str) -> list[str]:
+    """Notes on what the file holds and a picture of it does not."""
     with Image.open(path) as file:
-        return file.has_transparency_data and file.convert("RGBA").getchannel("A").getextrema()[0] < 255
+        frames = 1 if file.format == "MPO" else getattr(file, "n_frames", 1)  # a JPEG with a preview or a second view in it
+        notes = [f"the first of {frames} frames is painted"] if frames > 1 else []
+        if file.has_transparency_data and file.convert("RGBA").getchannel("A").getextrema()[0] < 255:
+            notes.append("transparent places were laid over white, and are painted as such")
+    return notes
 
 
 def _region(path: str) -> Tensor:
