@@ -7,6 +7,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from cli import app
+from guide.transfer import outcome
 from guide.transfer.outcome import Result
 from probes import encoders
 from probes.auditing import flags
@@ -100,6 +101,20 @@ def test_the_terminal_says_in_how_many_pictures_the_verdict_sees_the_style():
                         f"Signs of reward hacking: 1 with {flags.HACKED}."]
     unknown = told([-6., -5., 12., 9.], [float("nan")] * 4, [None] * 4, structure=[.2, .1]).lines()
     assert unknown[0] == "The verdict does not know the style that was asked for."
+
+
+def test_of_a_period_terminal_and_sheet_say_the_years(folder, tmp_path, monkeypatch):
+    titles = []
+    monkeypatch.setattr(outcome.sheet, "save", lambda path, title, *rest, **options: titles.append(title))
+    done = run(folder / "astronaut.png", folder / "coffee.png", "--period", "1650-1700", "--seeds", "0-1", "--steps", "1", "--size", "48",
+               "--out", tmp_path)
+    assert done.exit_code == 0, done.output
+    rows = pd.DataFrame(json.loads((tmp_path / "record.json").read_text())["rows"])
+    mean = rows.groupby("variant")[["year", "verdict_year"]].mean().round().astype(int)
+    said = ", ".join(f"{name} {mean[column]['input']} -> {mean[column]['transferred']}"
+                     for name, column in (("guide", "year"), ("verdict", "verdict_year")))
+    assert f"Mean year, 1650 to 1700 asked for: {said}." in " ".join(done.output.split())
+    assert titles == ["Transfer: 17th century"]
 
 
 def test_what_is_as_far_as_another_photograph_is_said_beside_a_bound_that_holds():

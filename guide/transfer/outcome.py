@@ -12,6 +12,7 @@ from rich import box
 from rich.table import Table
 
 from guide import sheet
+from guide.brief import in_words
 from guide.outcome import said
 from guide.record import typed
 from guide.transfer import content
@@ -71,7 +72,7 @@ class Result:
                 far = broken[f"distance_{name}"].max()
                 lines.append(f"Not kept: {name} <= {bound:g} in {len(broken)} of {len(made)} pictures (largest {far:.3f}); take more "
                              "--steps, or a lower --strength.")
-        lines += [*self._far(made), *self._judged(made)]
+        lines += [*self._far(made), *self._judged(made), *self._dated(made)]
         gains = [f"{name} {made[column].mean():+.2f}" for name, column in (("guide", "style_gain"), ("verdict", "verdict_gain"))
                  if column in made and made[column].notna().any()]
         lines += [f"Mean gain in log-odds: {', '.join(gains)}."] if gains else []
@@ -107,6 +108,17 @@ class Result:
         odds = f", log-odds {after - made['verdict_gain'].mean():+.1f} -> {after:+.1f}" if made["verdict_gain"].notna().any() else ""
         return [f"The verdict sees {target} in {int(judged.sum())} of {len(judged)} pictures (in {int(before.sum())} of {len(before)} "
                 f"photographs before{odds}){recall}."]
+
+    def _dated(self, made: pd.DataFrame) -> list[str]:
+        """Mean years that guide and verdict read before and after, where a period was asked for."""
+        if "period_low" not in made or not made["period_low"].notna().any():
+            return []
+        frame = self.report.rows
+        before = frame[frame.variant == "input"].set_index("input").loc[made["input"]]
+        read = [f"{name} {before[column].mean():.0f} -> {made[column].mean():.0f}"
+                for name, column in (("guide", "year"), ("verdict", "verdict_year")) if made[column].notna().any()]
+        low, high = made.iloc[0][["period_low", "period_high"]]
+        return [f"Mean year, {low:.0f}{f' to {high:.0f}' if high != low else ''} asked for: {', '.join(read)}."] if read else []
 
 
 def outcome(request: Request, photos: dict[str, Opened], encoder: Encoder, verdict: Judge, device: str,
@@ -175,7 +187,9 @@ def _sheet(request: Request, result: Result, photos: dict[str, Opened], pixels: 
                      f"verdict: {said(row['verdict_style'])}, P(style) {said(row['verdict_style_probability'])}")
             cells.append(sheet.Cell(to_pil(one), lines))
         rows.append(sheet.Row(label, tuple(cells)))
-    title = " and ".join(key for key, _ in request.brief.styles) or request.brief.prompt or "references"
+    brief = request.brief
+    title = (" and ".join(key for key, _ in brief.styles) or brief.prompt or ("references" if request.references else "")
+             or in_words(brief.period))
     sheet.save(result.sheet, f"Transfer: {title}", [sheet.Block("", tuple(rows))], request.command or typed())
 
 
