@@ -103,7 +103,7 @@ def test_the_terminal_says_in_how_many_pictures_the_verdict_sees_the_style():
     assert unknown[0] == "The verdict does not know the style that was asked for."
 
 
-def test_of_a_period_terminal_and_sheet_say_the_years(folder, tmp_path, monkeypatch):
+def test_of_a_period_and_of_words_the_terminal_says_what_is_read_before_and_after(folder, tmp_path, monkeypatch):
     titles = []
     monkeypatch.setattr(outcome.sheet, "save", lambda path, title, *rest, **options: titles.append(title))
     done = run(folder / "astronaut.png", folder / "coffee.png", "--period", "1650-1700", "--seeds", "0-1", "--steps", "1", "--size", "48",
@@ -115,6 +115,11 @@ def test_of_a_period_terminal_and_sheet_say_the_years(folder, tmp_path, monkeypa
                      for name, column in (("guide", "year"), ("verdict", "verdict_year")))
     assert f"Mean year, 1650 to 1700 asked for: {said}." in " ".join(done.output.split())
     assert titles == ["Transfer: 17th century"]
+    assert "Mean cosine" not in done.output
+    done = run(folder / "coffee.png", "--prompt", "a ship at sea", "--steps", "1", "--size", "48", "--out", tmp_path / "words")
+    before, after = (row["content"] for row in json.loads((tmp_path / "words" / "record.json").read_text())["rows"])
+    assert f"Mean cosine to the words, which the guide alone reads: {before:.2f} -> {after:.2f}." in " ".join(done.output.split())
+    assert "Mean year" not in done.output
 
 
 def test_what_is_as_far_as_another_photograph_is_said_beside_a_bound_that_holds():

@@ -72,7 +72,7 @@ class Result:
                 far = broken[f"distance_{name}"].max()
                 lines.append(f"Not kept: {name} <= {bound:g} in {len(broken)} of {len(made)} pictures (largest {far:.3f}); take more "
                              "--steps, or a lower --strength.")
-        lines += [*self._far(made), *self._judged(made), *self._dated(made)]
+        lines += [*self._far(made), *self._judged(made), *self._asked(made)]
         gains = [f"{name} {made[column].mean():+.2f}" for name, column in (("guide", "style_gain"), ("verdict", "verdict_gain"))
                  if column in made and made[column].notna().any()]
         lines += [f"Mean gain in log-odds: {', '.join(gains)}."] if gains else []
@@ -109,16 +109,23 @@ class Result:
         return [f"The verdict sees {target} in {int(judged.sum())} of {len(judged)} pictures (in {int(before.sum())} of {len(before)} "
                 f"photographs before{odds}){recall}."]
 
-    def _dated(self, made: pd.DataFrame) -> list[str]:
-        """Mean years that guide and verdict read before and after, where a period was asked for."""
-        if "period_low" not in made or not made["period_low"].notna().any():
-            return []
-        frame = self.report.rows
+    def _asked(self, made: pd.DataFrame) -> list[str]:
+        """What guide and verdict read on average before and after of a period, and the guide of words, where they were asked for."""
+        frame, lines = self.report.rows, []
         before = frame[frame.variant == "input"].set_index("input").loc[made["input"]]
-        read = [f"{name} {before[column].mean():.0f} -> {made[column].mean():.0f}"
-                for name, column in (("guide", "year"), ("verdict", "verdict_year")) if made[column].notna().any()]
-        low, high = made.iloc[0][["period_low", "period_high"]]
-        return [f"Mean year, {low:.0f}{f' to {high:.0f}' if high != low else ''} asked for: {', '.join(read)}."] if read else []
+
+        def known(column: str) -> bool:
+            return column in made and bool(made[column].notna().any())
+
+        def change(column: str, digits: int) -> str:
+            return f"{before[column].mean():.{digits}f} -> {made[column].mean():.{digits}f}"
+        if known("period_low"):
+            low, high = made.iloc[0][["period_low", "period_high"]]
+            read = [f"{name} {change(column, 0)}" for name, column in (("guide", "year"), ("verdict", "verdict_year")) if known(column)]
+            lines.append(f"Mean year, {low:.0f}{f' to {high:.0f}' if high != low else ''} asked for: {', '.join(read)}.")
+        if known("content"):
+            lines.append(f"Mean cosine to the words, which the guide alone reads: {change('content', 2)}.")
+        return lines
 
 
 def outcome(request: Request, photos: dict[str, Opened], encoder: Encoder, verdict: Judge, device: str,
