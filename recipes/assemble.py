@@ -14,7 +14,7 @@ import typer
 from diffusers import AutoencoderTiny, DDIMScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
 from transformers import CLIPTokenizer
 
-from recipes import options
+from recipes import autoencoder, options
 from recipes.denoiser import CONFIG, SCHEDULE
 from recipes.text_tower import to_transformers
 
@@ -66,16 +66,14 @@ def main(
         shutil.copytree(work / "heads", probes / "heads", dirs_exist_ok=True)
     folder = root / "guide" / "embedded"
     made.to(dtype=torch.float16).save_pretrained(folder, safe_serialization=True)
+    autoencoder.save(made.vae, folder / "vae")
     preview = work / "preview" / "vae"
     if preview.exists():
-        AutoencoderTiny.from_pretrained(preview).to(dtype=torch.float16).save_pretrained(folder / "preview", safe_serialization=True)
-    # Where the parts came from on this machine is nobody's business; block_out_channels is derived by the autoencoder's class from the
-    # decoder's own, and makes diffusers warn at every load where it is stored.
+        autoencoder.save(AutoencoderTiny.from_pretrained(preview).to(dtype=torch.float16), folder / "preview")
+    # Where the parts came from on this machine is nobody's business.
     for path in (folder / "model_index.json", *(folder / part / "config.json" for part in ("vae", "unet", "preview"))):
-        if not path.exists():
-            continue
-        dropped = {"_name_or_path"} | ({"block_out_channels"} if path.parent.name in ("vae", "preview") else set())
-        _edit(path, lambda config, dropped=dropped: {key: value for key, value in config.items() if key not in dropped})
+        if path.exists():
+            _edit(path, lambda config: {key: value for key, value in config.items() if key != "_name_or_path"})
     # Stored in 16 bits, used in 32: transformers would take the stored type for the one to compute in, diffusers would not.
     _edit(folder / "text_encoder_2" / "config.json", lambda config: config | {"dtype": "float32"})
 

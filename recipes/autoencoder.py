@@ -3,6 +3,7 @@
 python -m recipes.autoencoder --data paintings/ --work work/ --minutes 20
 """
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,14 @@ def reconstruction(out: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         loss = loss + F.l1_loss(out, target) + sum(F.l1_loss(a, b) for a, b in zip(edges(out), edges(target), strict=True))
         out, target = F.avg_pool2d(out, 2), F.avg_pool2d(target, 2)
     return loss
+
+
+def save(vae: AutoencoderTiny, folder: Path):
+    """diffusers' folder. `block_out_channels` is left out: the class derives it, and diffusers warns at every load where it is stored."""
+    vae.save_pretrained(folder)
+    config = json.loads((folder / "config.json").read_text())
+    config.pop("block_out_channels", None)
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 
 def main(
@@ -88,7 +97,7 @@ def main(
 
     average = train(run, losses)
     if run.main:
-        average["vae"].save_pretrained(work / "autoencoder" / "vae")
+        save(average["vae"], work / "autoencoder" / "vae")
 
 
 if __name__ == "__main__":

@@ -148,11 +148,14 @@ def kept_table(figures: Mapping) -> str:
 
 
 def words(figures: Mapping) -> str:
-    each = ", ".join(f"{name} {percent(said['first'])} ({said['titles in training']})" for name, said in figures["words"].items())
+    each = ", ".join(
+        f"{name} {percent(said['first'])} ({percent(said['without the word'])}; {said['titles in training']})"
+        for name, said in figures["words"].items()
+    )
     return (
-        f"the CLIP ranks the right one of six words first for {percent(figures['first'])} of pictures (95 % "
-        f"{percent(figures['interval'][0])}-{percent(figures['interval'][1])}; chance 17 %; {figures['seeds']} seeds a word). By word, with the "
-        f"number of training titles that hold it: {each}"
+        f"the CLIP, whose text tower conditions the denoiser, ranks the right one of six words first for {percent(figures['first'])} of pictures (95 % "
+        f"{percent(figures['interval'][0])}-{percent(figures['interval'][1])}; chance 17 %; {figures['seeds']} seeds a word). By word, and in "
+        f"brackets how often at the same seeds asked for a painting alone, and how many training titles hold it: {each}"
     )
 
 

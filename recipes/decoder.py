@@ -20,7 +20,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from probes.errors import UserError
 from recipes import data, options
-from recipes.autoencoder import reconstruction
+from recipes.autoencoder import reconstruction, save
 from recipes.training import Run, train
 
 
@@ -109,7 +109,7 @@ def main(
 
     average = train(run, losses)
     if run.main:
-        average["vae"].save_pretrained(work / "decoder" / "vae")
+        save(average["vae"], work / "decoder" / "vae")
 
 
 if __name__ == "__main__":

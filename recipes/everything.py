@@ -1,4 +1,5 @@
-"""All recipes in order, from a folder of paintings to the folders that ship. What is finished is skipped, what was interrupted goes on.
+"""All recipes in order, from a folder of paintings to the folders that ship. Training goes on where it was interrupted; fits and
+measurements are done anew, from embeddings and pictures that are kept.
 
     python -m recipes.everything --data paintings/ --work work/ --minutes 180 --hardware "2 CPU cores"
     python -m recipes.everything --data paintings/ --work work/ --smoke

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from probes.errors import UserError
 from recipes import data, options
-from recipes.autoencoder import reconstruction
+from recipes.autoencoder import reconstruction, save
 from recipes.training import Run, train
 
 WIDTH = 24
@@ -81,7 +81,7 @@ def main(
 
     average = train(run, losses)
     if run.main:
-        average["vae"].save_pretrained(work / "preview" / "vae")
+        save(average["vae"], work / "preview" / "vae")
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ def views(images: torch.Tensor, side: int, generator: torch.Generator, smallest:
 
 
 def damaged(images: torch.Tensor, generator: torch.Generator, autoencode: Callable | None = None) -> torch.Tensor:
-    """A third noised (sigma to .3), a third blurred (2 to 4 times), a third passed through the autoencoder where there is one."""
+    """A third noised (sigma to .3), a third blurred (1.5 to 4 times), every other one of the rest autoencoded, if that can be."""
     n = len(images) // 3
     noised, blurred, coded = images[:n], images[n : 2 * n], images[2 * n :]
     sigma = (torch.rand(len(noised), 1, 1, 1, generator=generator) * 0.3).to(images.device)

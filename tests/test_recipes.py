@@ -52,6 +52,9 @@ def test_what_they_make_assembles_into_a_pipeline_and_a_clip(work, tmp_path):
     assert images.shape == (1, 3, 128, 128)
     model, _, _ = open_clip.create_model_and_transforms(f"local-dir:{tmp_path / 'probes' / 'embedded' / 'clip'}")
     assert model.encode_image(torch.rand(1, 3, 96, 96)).isfinite().all()
+    kept = [work / name / "vae" for name in ("autoencoder", "decoder", "preview")]
+    for vae in (*kept, tmp_path / "guide" / "embedded" / "vae", tmp_path / "guide" / "embedded" / "preview"):
+        assert "block_out_channels" not in json.loads((vae / "config.json").read_text()), "diffusers would warn at every load"
 
 
 @pytest.mark.parametrize("name", BATCHES)
