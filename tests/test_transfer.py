@@ -88,13 +88,15 @@ def test_preserved_colours_keep_the_mean_brightness_of_what_is_repainted(photo, 
 
 
 @pytest.mark.parametrize("gram", [False, True])
-def test_tiles_sum_up_to_the_whole_forward_and_backward(embedded_encoder, monkeypatch, gram):
-    picture = torch.rand(1, 3, 224, 176, generator=torch.Generator().manual_seed(0))
+@pytest.mark.parametrize("size", [(224, 176), (195, 187), (206, 151)])  # sides that the strides divide, and others
+def test_tiles_sum_up_to_the_whole_forward_and_backward(embedded_encoder, monkeypatch, gram, size):
+    picture = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
+    mask = torch.linspace(0, 1, size[1]).expand(1, 1, *size)
     wanted, results = ["conv3", "layer2", "layer3"], []
     for tile in (1024, 96):
         monkeypatch.setattr(statistics, "TILE", tile)
         seen = picture.clone().requires_grad_()
-        found = statistics.measured(embedded_encoder, seen, wanted, gram=gram)
+        found = statistics.measured(embedded_encoder, seen, wanted, mask, gram)
         total = sum(value.sum() for kind in ("mean", "deviation", "gram") for value in getattr(found, kind).values())
         results.append((total.detach(), *torch.autograd.grad(total, seen)))
     torch.testing.assert_close(results[0][0], results[1][0], rtol=1e-4, atol=1e-4)

@@ -2,6 +2,7 @@
 
 Large pictures are read in tiles whose sums are exactly those of the whole, so that no seam can arise.
 """
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -95,10 +96,11 @@ def _sums(encoder: Encoder, picture: Tensor, mask: Tensor, wanted: Sequence[str]
     for stage in wanted:
         held = maps[stage]
         if native:
-            steps = [round(pixels / places) for pixels, places in zip(picture.shape[-2:], held.shape[-2:], strict=True)]
+            # Strides are powers of 2; maps of sides that are no multiples of them have a place more or less than that.
+            steps = [2 ** round(math.log2(pixels / places)) for pixels, places in zip(picture.shape[-2:], held.shape[-2:], strict=True)]
             rows, columns = slice(top // steps[0], -(-bottom // steps[0])), slice(left // steps[1], -(-right // steps[1]))
-            weights = F.adaptive_avg_pool2d(mask, held.shape[-2:])[..., rows, columns].flatten()
-            values = held[0, :, rows, columns].flatten(1)
+            shares = F.avg_pool2d(mask, steps, ceil_mode=True)[..., :held.shape[2], :held.shape[3]]
+            values, weights = held[0, :, rows, columns].flatten(1), shares[..., rows, columns].flatten()
         else:
             values, weights = held[0].flatten(1), torch.ones(held[0, 0].numel(), device=held.device)
         sums[f"{stage} weight"] = weights.sum()
