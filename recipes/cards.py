@@ -217,12 +217,12 @@ def pipeline_card(work: Path, hardware: str, root: Path) -> str:
     table = f"\n{lines.kept_table(figures['unguided'])}\n" if "unguided" in figures else ""
     size = of(figures, lambda said: f"{said['megabytes']:.0f} MB for everything that is embedded, probes and judges too", "cost")
     sheets = (
-        grid(root, "samples", "Every style at seeds 0 to 7, none chosen", "python -m recipes.sample_grids --work work/")
-        + grid(root, "words", "The same seeds without and with a word", "python -m recipes.measure_words --data paintings/ --work work/")
+        grid(root, "samples", "Every style at the first seeds, none chosen, in their own size", "python -m recipes.sample_grids --work work/")
+        + grid(root, "words", "The same seeds without and with a word, 72 pixels wide, which flatters them", "python -m recipes.measure_words --data paintings/ --work work/")
         + grid(
             root,
             "nearest",
-            "Sixteen pictures, the first of the measured ones, and their nearest training paintings",
+            "The first of the measured pictures and their nearest training paintings, 72 pixels wide, which flatters them",
             "python -m recipes.measure_diversity --data paintings/ --work work/",
         )
     )

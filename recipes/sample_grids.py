@@ -58,7 +58,7 @@ def main(
         own = [cell(picture) for wish, picture in zip(asked, pictures, strict=True) if wish.style == name]
         rows.append(sheet.Row(name, tuple(own)))
     about = f"seeds 0 to {seeds - 1}, unguided, {studio.steps} steps, classifier-free guidance {studio.model.guidance_scale:g}; none chosen"
-    save(out / "samples.png", "Every style that the embedded pipeline learned", [sheet.Block("", tuple(rows))], 64, about)
+    save(out / "samples.png", "Every style that the embedded pipeline learned", [sheet.Block("", tuple(rows))], pictures.shape[-1], about)
 
 
 if __name__ == "__main__":
