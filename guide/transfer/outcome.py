@@ -190,8 +190,8 @@ def _sheet(request: Request, result: Result, photos: dict[str, Opened], pixels: 
         cells = []
         for name in list(photos)[:SHOWN]:
             row, one = found[name, seed]
-            lines = (name, f"guide: {said(row['style_top'])}, P(style) {said(row['style_probability'])}",
-                     f"verdict: {said(row['verdict_style'])}, P(style) {said(row['verdict_style_probability'])}")
+            lines = (name, f"guide: P(style) {said(row['style_probability'])}, {said(row['style_top'])}",
+                     f"verdict: P(style) {said(row['verdict_style_probability'])}, {said(row['verdict_style'])}")
             cells.append(sheet.Cell(to_pil(one), lines))
         rows.append(sheet.Row(label, tuple(cells)))
     brief = request.brief
