@@ -1,10 +1,10 @@
-"""What sets off the alarm of the artifact probe: paintings of each style, photographs, palettes, lattices and grain.
+"""What sets off the alarm of the artifact probe: paintings, enlarged or not, photographs, palettes, lattices, grain and the like.
 
     python -m benchmarks.alarms --data paintings/ --work work/
 
 Paintings are of the test split, by artists that the head has not seen, one by each artist where there are enough; photographs come with
 scikit-image, scikit-learn and matplotlib. Each is read as an audit reads it. Prints Markdown: alarms of how many pictures, and what kind of
-damage most of those are taken for.
+damage most of those are taken for; of copies and seams how well their maps place them.
 """
 
 from collections.abc import Iterator
@@ -15,16 +15,20 @@ import torch
 import typer
 from PIL import Image
 from torch import Generator, Tensor
+from torch.nn import functional as F
 
 from probes import encoders, image
 from probes.artifacts import ArtifactProbe, fitted
 from probes.heads import patch
+from probes.heads.patch import EDGE
 from recipes import data, options
+from recipes.artifact_figures import localisation
 from recipes.artifacts import kinds
-from recipes.corruptions import CELLS, inject, region
+from recipes.corruptions import CELLS, inject, patches, region
 
 CROWD = ("cubism", "fauvism", "baroque", "impressionism", "expressionism", "ukiyo-e")  # of each the first 24
 SIDES = (256, 112)
+LARGER = (1.3, 256 / data.SIDE)  # the last: what files of more pixels, made from these, are read at
 
 
 def photographs() -> Iterator[Image.Image]:
@@ -63,6 +67,41 @@ def palettes(clean: Tensor) -> Iterator[tuple[str, Tensor]]:
         yield f"{colours} colours", torch.cat([image.from_pil(one) for one in some])
     some = [image.to_pil(one[None]).convert("P", palette=Image.Palette.WEB).convert("RGB") for one in clean]
     yield "web palette", torch.cat([image.from_pil(one) for one in some])
+
+
+def copies(clean: Tensor, softened: bool, draw: Generator) -> tuple[Tensor, Tensor]:
+    """Pictures in which a square of two fifths of the side shows again in the corner across, and masks of it.
+
+    `softened`: half a pixel off, as resampling leaves it.
+    """
+    side = clean.shape[-1]
+    edge = side * 2 // 5
+    hurt, masks = clean.clone(), torch.zeros_like(clean[:, :1])
+    for k, one in enumerate(clean):
+        top, left = torch.randint(side // 8, (2,), generator=draw).tolist()
+        source = one[:, top : top + edge + 1, left : left + edge + 1]
+        piece = F.avg_pool2d(source[None], 2, 1)[0] if softened else source[:, :edge, :edge]
+        low, right = (side // 2 + more for more in torch.randint(side // 2 - edge, (2,), generator=draw).tolist())
+        hurt[k, :, low : low + edge, right : right + edge] = piece
+        masks[k, :, low : low + edge, right : right + edge] = 1
+    return hurt, masks
+
+
+def seams(clean: Tensor, shift: int) -> tuple[Tensor, Tensor]:
+    """Pictures whose right half lies `shift` pixels lower, also far from where they meet, and masks of the patches on that line."""
+    middle = clean.shape[-1] // 2 // EDGE * EDGE
+    line = slice(middle, middle + EDGE)
+    hurt, masks = clean.clone(), torch.zeros_like(clean[:, :1])
+    hurt[..., middle + EDGE // 2 :] = clean[..., middle + EDGE // 2 :].roll(shift, -2)
+    masks[..., line] = 1
+    return hurt, masks
+
+
+def placed(probe: ArtifactProbe, clean: Tensor, hurt: Tensor, masks: Tensor) -> float:
+    """Mean area under the ROC curve of the maps of damaged pictures."""
+    truth, found = patches(clean, hurt, masks, EDGE), probe.map(hurt)
+    areas = [localisation(*both) for both in zip(truth, found, strict=True)]
+    return sum(area for area in areas if area == area) / sum(area == area for area in areas)
 
 
 def said(probe: ArtifactProbe, pictures: Tensor | list[Tensor]) -> str:
@@ -104,6 +143,15 @@ def main(
     for name, kind in kinds(probe.encoder).items():
         hurt = [inject(one, kind, 0.6, region(*one.shape[-2:], draw), draw) for one in clean.split(1)]
         lines.append((f"planted in a region at strength .6: {name}", said(probe, hurt)))
+    for times in LARGER:
+        large = image.resize(clean, (round(clean.shape[-2] * times), round(clean.shape[-1] * times)), "bicubic")
+        lines.append((f"paintings, enlarged {times:.2g} times", said(probe, large)))
+    for name, softened in (("whole pixels", False), ("half a pixel off, and so softened", True)):
+        hurt, masks = copies(clean, softened, Generator().manual_seed(0))
+        lines.append((f"copies, {name}", f"{said(probe, hurt)}; AUC {placed(probe, clean, hurt, masks):.2f}"))
+    for shift in (3, 9):
+        hurt, masks = seams(clean, shift)
+        lines.append((f"seams, halves {shift} pixels apart", f"{said(probe, hurt)}; AUC {placed(probe, clean, hurt, masks):.2f}"))
     typer.echo("| what | alarms |\n|---|---|")
     for name, found in lines:
         typer.echo(f"| {name} | {found} |")
