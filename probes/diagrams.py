@@ -10,6 +10,7 @@ import numpy as np
 
 from probes.atomic import replacing
 from probes.errors import UserError
+from probes.reliability import wilson
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,7 +49,7 @@ def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = 10, title
     for number in range(bins):
         inside = place == number
         if inside.any():
-            low, high = wilson(int(right[inside].sum()), int(inside.sum()))
+            low, high = wilson(float(right[inside].mean()), int(inside.sum()))
             at = float(confidence[inside].mean())
             above.plot([at, at], [low, high], color=ACCENT, lw=1.2)
             above.plot(at, right[inside].mean(), "o", color=ACCENT, ms=5)
@@ -116,13 +117,6 @@ def deletion(found: Check, unit: str) -> Figure:
 def _plain(label: str) -> str:
     """A label as it is, on one line: matplotlib takes what stands between two dollars for a formula."""
     return " ".join(label.split()).replace("$", r"\$")
-
-
-def wilson(right: int, count: int, z: float = 1.96) -> tuple[float, float]:
-    """Wilson's interval of a proportion, 95 % unless `z` says otherwise."""
-    share, more = right / count, z * z / count
-    centre, half = (share + more / 2) / (1 + more), z * np.sqrt(share * (1 - share) / count + more / (4 * count)) / (1 + more)
-    return max(centre - half, 0.), min(centre + half, 1.)
 
 
 def save(figure: Figure, path: Path) -> None:

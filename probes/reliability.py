@@ -3,13 +3,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from math import sqrt
 
 import numpy as np
 import torch
 from scipy import stats
 
 from probes import calibration
-from probes.auditing.rates import wilson
 from probes.errors import UserError
 
 TOGETHER = "artists not kept apart"  # `held_out` of rows without groups
@@ -28,6 +28,14 @@ class Interval:
 
     def __str__(self) -> str:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def wilson(mean: float, trials: float) -> tuple[float, float]:
+    """Wilson's 95 % interval of a rate over that many trials, which need not be whole."""
+    z = float(stats.norm.ppf(0.975))
+    middle, half = mean + z * z / 2 / trials, z * sqrt(max(mean * (1 - mean), 0.0) / trials + z * z / 4 / trials**2)
+    low, high = ((middle + side * half) / (1 + z * z / trials) for side in (-1, 1))
+    return (0.0 if mean <= 0 else max(low, 0.0)), (1.0 if mean >= 1 else min(high, 1.0))
 
 
 def interval(statistic: Callable[[np.ndarray], float], groups: Sequence[Hashable], *, level: float = .95, resamples: int = 400,

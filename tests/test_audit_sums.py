@@ -5,12 +5,13 @@ import pytest
 
 from probes.auditing import columns, keeping, pairing, summary
 from probes.auditing.item import Item
-from probes.auditing.rates import rate, wilson
+from probes.auditing.rates import rate
 from probes.auditing.report import Report
 from probes.auditing.sentences import _baseline, _damage, _share, sentences
 from probes.encoders import load
 from probes.errors import UserError
 from probes.judge import load as judge
+from probes.reliability import wilson
 
 
 def rows(count, **cells):

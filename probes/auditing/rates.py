@@ -7,6 +7,8 @@ import numpy as np
 from scipy.stats import norm as normal
 from scipy.stats import t as student
 
+from probes.reliability import wilson
+
 RESAMPLES = 1000
 FEW = 8  # clusters, below which a bootstrap's percentiles are too narrow: Student's t then
 Found = tuple[float, float | None, float | None]
@@ -31,14 +33,6 @@ def rate(successes: Sequence[bool | float], clusters: Sequence[Hashable]) -> Fou
         return mean, max(low, 0.0), min(high, 1.0)
     low, high = wilson(mean, n / _design(over, under, mean) if count > 1 else n)
     return mean, low, high
-
-
-def wilson(mean: float, trials: float) -> tuple[float, float]:
-    """Wilson's 95 % interval of a rate over that many trials, which need not be whole."""
-    z = float(normal.ppf(0.975))
-    middle, half = mean + z * z / 2 / trials, z * sqrt(max(mean * (1 - mean), 0.0) / trials + z * z / 4 / trials**2)
-    low, high = ((middle + side * half) / (1 + z * z / trials) for side in (-1, 1))
-    return (0.0 if mean <= 0 else max(low, 0.0)), (1.0 if mean >= 1 else min(high, 1.0))
 
 
 def _design(over: np.ndarray, under: np.ndarray, mean: float) -> float:
