@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import torch
 import typer
 from PIL import Image
@@ -100,8 +101,7 @@ def seams(clean: Tensor, shift: int) -> tuple[Tensor, Tensor]:
 def placed(probe: ArtifactProbe, clean: Tensor, hurt: Tensor, masks: Tensor) -> float:
     """Mean area under the ROC curve of the maps of damaged pictures."""
     truth, found = patches(clean, hurt, masks, EDGE), probe.map(hurt)
-    areas = [localisation(*both) for both in zip(truth, found, strict=True)]
-    return sum(area for area in areas if area == area) / sum(area == area for area in areas)
+    return float(np.nanmean([localisation(*both) for both in zip(truth, found, strict=True)]))
 
 
 def said(probe: ArtifactProbe, pictures: Tensor | list[Tensor]) -> str:

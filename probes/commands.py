@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from probes.errors import UserError
-from probes.paths import legible, typed
+from probes.paths import complaint, legible, typed
 
 probe = typer.Typer(no_args_is_help=True, rich_markup_mode=None,
                     help="Read pictures with every probe, fit heads to labelled data, check them, and see why a picture reads as it does.")
@@ -61,8 +61,7 @@ def read(images: Annotated[list[str], typer.Argument(help="Pictures, folders or 
             typer.echo(json.dumps(row, ensure_ascii=False))
             continue
         if "error" in row:
-            said = row["error"] if row["image"] in row["error"] else f"{row['image']}: {row['error']}"
-            typer.secho(legible(f"not read: {said}"), fg="yellow")
+            typer.secho(f"not read: {complaint(row['image'], row['error'])}", fg="yellow")
             continue
         typer.echo(legible(row["image"]))
         for name, values in row["probes"].items():

@@ -75,6 +75,11 @@ def stored(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)[None]
 
 
+def frames(image: Image.Image) -> int:
+    """How many pictures an animation has, of which the first is read; 1 where there is one, or a JPEG with a preview in it."""
+    return 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+
+
 def to_pil(image: Tensor) -> Image.Image:
     """One image, `(3, h, w)` or `(1, 3, h, w)`, as 8-bit Pillow RGB."""
     images = check(image if image.ndim == 4 else image[None])

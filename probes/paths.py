@@ -39,6 +39,11 @@ def printable(text: str | Path) -> str:
     return os.fsencode(str(text)).decode("utf-8", "replace") if isinstance(text, Path) else str(text).encode("utf-8", "replace").decode()
 
 
+def complaint(name: str, error: str) -> str:
+    """Why a file was not read, legible, with its name where the error does not say it."""
+    return legible(error if name in error else f"{name}: {error}")
+
+
 def legible(text: str | Path) -> str:
     """Text without characters that would move a terminal's cursor or break its lines, as names of files may hold them."""
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in str(text))

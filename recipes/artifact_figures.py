@@ -60,7 +60,7 @@ def one(head: Patch, clean: Tensor, every: dict[str, Kind], through: dict[str, T
     mask = region(head.side, head.side, Generator().manual_seed(seed))
     told = {"clean": float(read(head, clean)[0])}
     rows = [told | {"kind": name, "variant": ""} | series(head, clean, name, kind, mask, seed) for name, kind in every.items()]
-    for name in every.keys() & VARIANTS.keys():
+    for name in filter(VARIANTS.__contains__, every):
         for variant, kind in VARIANTS[name].items():
             rows.append(told | {"kind": name, "variant": variant} | series(head, clean, name, kind, mask, seed))
     generator, tripped = Generator().manual_seed(seed), []

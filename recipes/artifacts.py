@@ -200,23 +200,24 @@ def main(
     """The head with its card, in `work/heads/artifacts.*`, on the CPU."""
     if not clip:
         options.needed(work / "clip" / "model", "clip")
+    if only_measure and not start:
+        raise UserError("--only-measure needs the head to measure: give it with --start.")
+    known, before = (patch.load(Path(start)), card.read(Path(start))["training"]) if start else (None, None)
     images, table = data.paintings(folder, work)
     encoder, vae = encoders.load(clip or str(work / "clip" / "model")), work / "autoencoder" / "vae"
     through = trips(AutoencoderTiny.from_pretrained(vae if vae.exists() else pipelines.EMBEDDED / "vae").eval())
     learning, apart = held_out(table, seed)
     every = kinds(encoder)
-    known, trained_before = (patch.load(Path(start)), {"before": card.read(Path(start))["training"]}) if start else (None, {})
     if known and known.kinds != tuple(every):
         raise UserError(f"the head {start} tells other kinds of damage apart ({', '.join(known.kinds)}); train without --start.")
     if only_measure:
-        if not known:
-            raise UserError("--only-measure needs the head to measure: give it with --start.")
-        network, training_said = known.network, trained_before["before"]
+        network, training_said = known.network, before
     else:
         run = started(len(every), work / "artifacts", minutes, steps, seed, known and known.network)
         network = fit(images, learning, data.balance(table.iloc[learning], style=0.5, artist=0.35), every, through, run)
         minutes = round(run.seconds / 60, 1)
-        training_said = {"paintings": len(learning), "seen": run.step * PAINTINGS, "seed": seed, "minutes": minutes} | trained_before
+        training_said = {"paintings": len(learning), "seen": run.step * PAINTINGS, "seed": seed, "minutes": minutes}
+        training_said |= {"before": before} if before else {}
     chosen = np.random.default_rng(seed + 1).choice(apart, min(held, len(apart)), replace=False)
     kept = [examples(data.batch(images, rows), every, through, Generator().manual_seed(seed + 1 + k))
             for k, rows in enumerate(np.array_split(chosen, -(-len(chosen) // 64)))]  # fmt: skip

@@ -115,7 +115,7 @@ analysis whose shrinkage is chosen on the judge split; minutes on {hardware}.
 ## Limits
 Balanced classes: the head says what an image looks like, not how often a style was painted. Years outside 1450-1940 cannot be read.
 That a score rises with severity means a rank correlation above 0 over five strengths, not every step upward. Copies without resampling
-and seams whose halves stay apart are hardly found. What else sets off the alarm of the artifact head, photographs, palettes and enlarged
+and seams whose halves stay apart are hardly found by the head that ships. What else sets off its alarm, photographs, palettes and enlarged
 paintings among it: `python -m benchmarks.alarms` (benchmarks/AUDIT.md).
 """
     return clip, heads

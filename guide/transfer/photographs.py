@@ -80,8 +80,7 @@ def _made_for(request: Request) -> int:
 def _stored(path: str) -> list[str]:
     """Notes on what the file holds and a picture of it does not."""
     with Image.open(path) as file:
-        frames = 1 if file.format == "MPO" else getattr(file, "n_frames", 1)  # a JPEG with a preview or a second view in it
-        notes = [f"the first of {frames} frames is painted"] if frames > 1 else []
+        notes = [f"the first of {frames} frames is painted"] if (frames := image.frames(file)) > 1 else []
         if file.has_transparency_data and file.convert("RGBA").getchannel("A").getextrema()[0] < 255:
             notes.append("transparent places were laid over white, and are painted as such")
     return notes

@@ -79,7 +79,7 @@ def _notes(picture: Image.Image, name: str) -> list[str]:
     suffix = os.path.splitext(name)[1].lower()
     if suffix and Image.registered_extensions().get(suffix) != found:
         notes.append(f"a {found} file by another name")
-    if (frames := getattr(picture, "n_frames", 1)) > 1 and picture.format != "MPO":
+    if (frames := image.frames(picture)) > 1:
         notes.append(f"the first of {frames} frames")
     if picture.mode in CONVERTED:
         notes.append(CONVERTED[picture.mode])

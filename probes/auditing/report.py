@@ -16,7 +16,7 @@ from rich.text import Text
 
 from probes.atomic import replacing, write_text
 from probes.auditing import columns, doubt
-from probes.paths import legible
+from probes.paths import complaint, legible
 from probes.plain import plain
 
 COLUMNS = columns.COLUMNS
@@ -129,7 +129,7 @@ class Report(pd.DataFrame):
         first = "The first" if len(read) == len(shown) else "What could be read of the first"
         lines = [f"{first} {len(shown)} of {len(self.rows)} images; the CSV has all."] if len(shown) < len(self.rows) else []
         unread = self.rows[self.rows["error"] != ""]
-        lines += [f"Not read: {_unread(row)}" for row in unread.head(UNREAD)[["image", "error"]].to_dict("records")]
+        lines += [f"Not read: {complaint(*row)}" for row in unread.head(UNREAD)[["image", "error"]].itertuples(index=False)]
         lines += [f"Not read: {len(unread) - UNREAD} more, with their reasons in the CSV."] if len(unread) > UNREAD else []
         if len(self.rows) > len(shown):
             ends = self.summary.get("ends") or {}
@@ -206,11 +206,6 @@ def _named(ends: dict, end: str) -> str:
     names = list(map(legible, ends[end][:ENDS]))
     styles = ends[f"{end}_styles"] if _several(ends) else []
     return ", ".join([f"{name} ({style})" for name, style in zip(names, styles, strict=False)] or names)
-
-
-def _unread(row: dict) -> str:
-    """The reason, with the file's name where the reason does not say it."""
-    return legible(row["error"] if row["image"] in row["error"] else f"{row['image']}: {row['error']}")
 
 
 def _known(value: object) -> bool:
