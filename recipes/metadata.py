@@ -32,7 +32,8 @@ TEXTS = ("style", "genre", "artist", "title")
 
 def read(folder: Path) -> pd.DataFrame:
     """One row per image: `file_name` (path from `folder`), `split` (guide, judge, test), `style`, `genre`, `artist`, `title` ("" where
-    unknown), `year` (NaN where unknown, the middle of a span), and the table's other columns. UserError names what is missing."""
+    unknown), `year` (NaN where unknown, the middle of a span), `unread_year` (what stands there instead of a year, or ""), and the
+    table's other columns. UserError names what is missing."""
     folder = Path(folder)
     parts = [_table(path, folder) for path in _tables(folder)] or [_listing(folder)]
     table = pd.concat(parts, ignore_index=True)
@@ -48,7 +49,9 @@ def read(folder: Path) -> pd.DataFrame:
         table[name] = values.astype(object).where(values.notna(), "").astype(str).str.strip()
     for name in ("style", "genre"):
         table[name] = table[name].str.lower().str.replace(r"[\s_]+", "-", regex=True)
-    table["year"] = table["year"].map(years.year) if "year" in table else np.nan
+    written = table["year"] if "year" in table else pd.Series(np.nan, table.index)
+    table["year"] = written.map(years.year)
+    table["unread_year"] = written.where(written.notna() & table["year"].isna(), "").astype(str).str.strip()
     table["split"] = divided(table)
     return table
 
@@ -96,10 +99,14 @@ def shared_artists(table: pd.DataFrame) -> list[str]:
 
 
 def unknown(table: pd.DataFrame) -> Iterator[str]:
-    """A sentence each on images without a style, styles that judges and heads do not know, and genres that go into no caption."""
+    """A sentence each on images without a style, years that are none, styles that judges and heads do not know, and genres that go into no
+    caption."""
     without = int((table["style"] == "").sum())
     if without:
         yield f"{without} of {len(table)} images have no style: judges and heads learn nothing from them."
+    undated = table["unread_year"][table["unread_year"] != ""]
+    if len(undated):
+        yield f"{len(undated)} of {len(table)} images count as undated: no year in 1000 to 2100 is read in {undated.iloc[0]!r}."
     for name, known, what in (
         ("style", STYLES, "Styles that judges and heads do not know, learned by the CLIP and the denoiser alone"),
         ("genre", GENRES, "Genres that are not known and go into no caption"),

@@ -1,6 +1,7 @@
 """Command-line options that the recipes share, and how a recipe starts."""
 
 import errno
+import functools
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -84,10 +85,26 @@ def needed(path: Path, recipe: str):
         raise UserError(f"{path} is not there: run recipes.{recipe} first, with the same --work.")
 
 
+def interruptible(main: Callable) -> Callable:
+    """`main`, which says after Ctrl-C what the same command will do, unless the training loop has said so."""
+
+    @functools.wraps(main)
+    def run(*arguments, **options):
+        try:
+            return main(*arguments, **options)
+        except KeyboardInterrupt as interrupt:
+            if interrupt.args != (training.TOLD,):
+                typer.echo("Interrupted: the same command begins this step again; decoded images and checkpoints are kept.", err=True)
+            raise typer.Exit(130) from None
+
+    return run
+
+
 def start(main: Callable):
-    """Run a recipe from the command line; a mistake in what was asked for, a full disk too, is told in a sentence and exits with 2."""
+    """Run a recipe from the command line; a mistake in what was asked for, a full disk too, is told in a sentence and exits with 2.
+    After Ctrl-C it exits with 130, as shells expect."""
     try:
-        typer.run(main)
+        typer.run(interruptible(main))
     except (UserError, FloatingPointError) as error:
         reason, cause = str(error), error
     except (OSError, SafetensorError) as error:

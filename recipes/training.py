@@ -31,6 +31,7 @@ from probes.errors import UserError
 
 SAVE_EVERY = 120.0  # seconds between checkpoints
 ROOM = 64e6  # bytes; with fewer free, a file that could not be written had no room
+TOLD = "where the run goes on has been said"  # of a KeyboardInterrupt
 COMMON = 2**31  # stands for "all processes" where a stream is seeded by a process
 
 
@@ -233,7 +234,7 @@ def _resumable(run: Run) -> Iterator[None]:
         if run.main:
             kept = f"{run.checkpoint} holds step {run.kept}" if run.kept is not None else "no checkpoint was due yet"
             typer.echo(f"Interrupted after step {run.step}; {kept}: the same command goes on from there.", err=True)
-        raise
+        raise KeyboardInterrupt(TOLD) from None
 
 
 def _agreed(seconds: float, accelerator: Accelerator) -> float:

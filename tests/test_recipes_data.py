@@ -62,11 +62,13 @@ def test_what_a_table_leaves_out_and_words_that_are_not_known_are_told_once(tmp_
     (tmp_path / "notes.txt").write_text("no image")
     styles = ["baroque", "Impressionist", "impressionist", "", "realist", "rococo"]
     genres = ["portrait", "Still Life", "abstract", "landscapes", "", ""]
-    table(tmp_path, file_name=[f"{k}.jpg" for k in range(6)], style=styles, genre=genres)
+    years = ["1650-55", "17th century", "", "1702", "?", "1888.0"]
+    table(tmp_path, file_name=[f"{k}.jpg" for k in range(6)], style=styles, genre=genres, year=years)
     data.paintings(tmp_path, tmp_path / "cache")
     said = capsys.readouterr().out
     assert f"Images of {tmp_path} that are in no row of its metadata, left out: 1, the first is hall/forgotten.png." in said
     assert "1 of 6 images have no style:" in said
+    assert "2 of 6 images count as undated: no year in 1000 to 2100 is read in '17th century'." in said
     assert "Styles that judges and heads do not know, learned by the CLIP and the denoiser alone: impressionist (2), realist (1)." in said
     assert "Genres that are not known and go into no caption: landscapes (1)." in said
     data.paintings(tmp_path, tmp_path / "cache")
@@ -74,7 +76,7 @@ def test_what_a_table_leaves_out_and_words_that_are_not_known_are_told_once(tmp_
     images(tmp_path / "plain", "train/baroque/a.jpg", "test/rococo/b.jpg")
     data.paintings(tmp_path / "plain", tmp_path / "other")
     assert "known" not in capsys.readouterr().out
-    many = pd.DataFrame({"style": [f"style-{k}" for k in range(15)], "genre": [""] * 15})
+    many = pd.DataFrame({"style": [f"style-{k}" for k in range(15)], "genre": [""] * 15, "unread_year": [""] * 15})
     assert [sentence.endswith(" and 3 more.") for sentence in metadata.unknown(many)] == [True]
 
 

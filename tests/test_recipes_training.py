@@ -12,7 +12,7 @@ from torch import nn
 from probes.errors import UserError
 
 pytest.importorskip("accelerate")
-from recipes import training
+from recipes import options, training
 from recipes.training import Run, known_mean, train
 
 ROOT = Path(__file__).parents[1]
@@ -47,6 +47,20 @@ def test_interrupted_twice_equals_uninterrupted_and_another_seed_does_not(tmp_pa
             small(tmp_path / "parts", stop)
     assert same(whole, small(tmp_path / "parts"))
     assert not same(whole, small(tmp_path / "other", seed=1))
+
+
+@pytest.mark.parametrize(("told", "said"), [((), "Interrupted: the same command begins this step again"), ((training.TOLD,), "")])
+def test_a_recipe_stopped_by_ctrl_c_says_once_what_the_same_command_does(monkeypatch, capsys, told, said):
+    def main():
+        raise KeyboardInterrupt(*told)
+
+    monkeypatch.setattr(sys, "argv", ["recipe"])
+    with pytest.raises(SystemExit) as end:
+        options.start(main)
+    assert end.value.code == 130
+    out = capsys.readouterr().err
+    assert said in out
+    assert out.count("Interrupted") == bool(said)
 
 
 def test_what_a_recipe_keeps_in_the_state_comes_back_and_older_checkpoints_have_none(tmp_path):
