@@ -118,7 +118,7 @@ def main(
     alphas = DDIMScheduler(**SCHEDULE).alphas_cumprod.to(device)
     generator, rng = run.generator, run.rng
     counts = table["style"].iloc[rows].map(table["style"].value_counts()).fillna(1000).to_numpy()
-    weights = torch.tensor(counts**-0.35)
+    weights = torch.tensor(counts**-0.5)
     records = list(table.iloc[rows].itertuples())
 
     @torch.no_grad()
