@@ -24,8 +24,8 @@ PROMPTS = {
 }
 # What the words make of the 3,244 test paintings, for the encoder whose fingerprint it is: a number by itself would accuse them.
 OF_PAINTINGS = {
-    "887d968c8b4b82eac61bee094f1239890a768d0b89454de0c74b3197d34150c8":
-        f"{NOT_VALIDATED}: of 3,244 real paintings 56 % read so above .5, 18 % above .8",
+    "f2a2ba2783e908e2256d37b4a2db86caf30cbbdcaeea0a65932529e8254a2ab9":
+        f"{NOT_VALIDATED}: of 3,244 real paintings 56 % read so above .5, 20 % above .8",
 }
 
 
