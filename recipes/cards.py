@@ -82,8 +82,8 @@ with a vocabulary of {text.get("vocab_size", 0):,} tokens; `open_clip.create_mod
 {provenance.section(data, f"Trained on the guide split, {guide}.")}
 ## Training
 {training(work, "clip", hardware)}
-Contrastive on captions made of style, genre, century or year, artist and title words, beside zero-shot style and genre classification and year regression
-(that head is dropped). Of every batch a sixth was noised, a sixth blurred and a twelfth passed through the autoencoder; a quarter, after the first tenth of
+Contrastive on captions made of style, genre, century or year, artist and title words, beside zero-shot style and genre classification, year regression
+and telling artists apart (those two heads are dropped). Of every batch a sixth was noised, a sixth blurred and a twelfth passed through the autoencoder; a quarter, after the first tenth of
 the run, was replaced by 1-step L2 adversarial examples.
 The text tower freezes part-way (`--freeze`), so that the denoiser is conditioned on what ships; the image tower trains on.
 
