@@ -25,6 +25,7 @@ from probes.distance import ms_ssim
 from probes.judges import STYLES
 from recipes import data, options, samples
 from recipes.assemble import ROOT
+from recipes.autoencoder import colours
 
 CARICATURE = 1.1  # kept more often than the verdict recognises real paintings: the picture overstates the style
 STEPS = 30  # of the timed pictures
@@ -32,14 +33,21 @@ STEPS = 30  # of the timed pictures
 
 @torch.no_grad()
 def autoencoder(vae, images: np.ndarray, rows: np.ndarray) -> dict[str, float]:
-    """PSNR in dB and MS-SSIM of test paintings through the autoencoder, 128 pixels."""
-    psnr, similarity = [], []
+    """PSNR in dB and MS-SSIM of test paintings through the autoencoder, 128 pixels, and how far the colours of
+    blocks correlate with those before."""
+    psnr, similarity, before, after = [], [], [], []
     for index in track(range(0, len(rows), 32), description="autoencoder"):
         target = data.centre_crop(data.batch(images, rows[index : index + 32], vae.device), 128)
         out = (vae.decode(vae.encode(target * 2 - 1).latents).sample / 2 + 0.5).clamp(0, 1)
         psnr.append(-10 * (out - target).square().mean((1, 2, 3)).log10())
         similarity.append(ms_ssim(out, target))
-    return {"images": len(rows), "psnr": float(torch.cat(psnr).mean()), "ms_ssim": float(torch.cat(similarity).mean())}
+        before.append(colours(target))
+        after.append(colours(out))
+    green, red = (
+        float(torch.corrcoef(torch.stack([torch.cat(side)[:, axis].flatten() for side in (before, after)]))[0, 1]) for axis in (0, 1)
+    )
+    return {"images": len(rows), "psnr": float(torch.cat(psnr).mean()), "ms_ssim": float(torch.cat(similarity).mean()),
+            "green": green, "red": red}  # fmt: skip
 
 
 def kept(studio: samples.Studio, wishes: Sequence[samples.Wish]) -> dict:

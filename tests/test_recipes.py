@@ -101,6 +101,15 @@ def test_the_text_tower_stays_frozen_and_as_the_file_has_it(work):
     assert all(torch.equal(kept["models"][f"clip.{name}"], shipped[name].float()) for name in text)
 
 
+def test_the_colours_that_an_autoencoder_has_to_keep_are_those_of_blocks_and_not_their_light():
+    from recipes.autoencoder import colours
+
+    assert colours(torch.rand(2, 1, 16, 24).expand(-1, 3, -1, -1)).abs().max() < 1e-6
+    paints = torch.tensor([[0., 1, 0], [1, 0, 1], [1, 0, 0], [0, 0, 1]])
+    found = colours(paints[:, :, None, None].expand(-1, -1, 8, 8))
+    assert torch.allclose(found[:, :, 0, 0], torch.tensor([[1., 0], [-1, 0], [-.5, 1], [-.5, -1]]))
+
+
 def test_a_recipe_names_what_it_needs_and_what_does_not_fit(work, folder, tmp_path):
     with pytest.raises(UserError, match=r"run recipes\.clip first"):
         recipe("denoiser", folder, tmp_path)
