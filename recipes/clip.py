@@ -13,7 +13,6 @@ from typing import Annotated
 
 import numpy as np
 import open_clip
-import pandas as pd
 import torch
 import typer
 from diffusers import AutoencoderTiny
@@ -119,9 +118,9 @@ def main(
 
     names = [style for style in table["style"].value_counts().index if style]
     genres = list(GENRES)
-    style_of = torch.tensor([names.index(s) if s in names else -1 for s in table["style"]])
-    genre_of = torch.tensor([genres.index(g) if g in genres else -1 for g in table["genre"]])
-    artist_of = torch.tensor(pd.Index(painters, dtype=object).get_indexer(table["artist"].astype(object)))
+    style_of = torch.tensor(data.codes(table["style"], names))
+    genre_of = torch.tensor(data.codes(table["genre"], genres))
+    artist_of = torch.tensor(data.codes(table["artist"], painters))
     year_of = torch.tensor((table["year"].to_numpy(np.float32) - 1850) / 80)
     weights = torch.tensor(data.balance(table.iloc[guide], style=0.6, artist=0.35))
     rows_of = list(table.itertuples())

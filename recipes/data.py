@@ -8,7 +8,7 @@ import json
 import math
 import os
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
@@ -237,6 +237,11 @@ def centre_crop(images: torch.Tensor, side: int) -> torch.Tensor:
     """The middle square of `side` pixels."""
     top, left = (images.shape[-2] - side) // 2, (images.shape[-1] - side) // 2
     return images[..., top : top + side, left : left + side]
+
+
+def codes(column: pd.Series, names: Sequence[str]) -> np.ndarray:
+    """Places `(n,)` in `names`, -1 for what is not among them."""
+    return column.map({name: place for place, name in enumerate(names)}).fillna(-1).to_numpy(np.int64)
 
 
 def balance(table: pd.DataFrame, style: float, artist: float = 0.0) -> np.ndarray:

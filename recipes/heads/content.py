@@ -10,8 +10,8 @@ from probes.content import PHRASE_TEMPLATES
 from probes.judges import GENRES
 from probes.probe import NOT_VALIDATED
 from recipes.captions import GENRES as GENRE_WORDS
+from recipes.data import codes
 from recipes.heads.features import Paintings
-from recipes.heads.style import codes
 from recipes.metrics import retrieval_figures, softmax, style_figures
 
 FEWEST = 15  # test paintings whose title has a word, for that word to be tried

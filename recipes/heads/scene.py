@@ -7,9 +7,10 @@ from probes.genres import FIGURES, NO_FIGURES
 from probes.heads.linear import Linear
 from probes.judges import GENRES
 from probes.scene import SceneProbe
+from recipes.data import codes
 from recipes.heads.content import auc
 from recipes.heads.features import Paintings
-from recipes.heads.style import calibrated, codes, layered
+from recipes.heads.style import calibrated, layered
 from recipes.metrics import balanced_accuracy, by, over_artists, whose
 
 

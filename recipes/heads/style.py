@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import torch
 from sklearn.linear_model import LogisticRegression
 
@@ -12,6 +11,7 @@ from probes.heads.linear import Linear
 from probes.judges import STYLES
 from probes.probe import NOT_VALIDATED
 from recipes.captions import ADJECTIVES, noun
+from recipes.data import codes
 from recipes.heads import discriminant
 from recipes.heads.features import Paintings
 from recipes.metrics import balanced_accuracy, by, fit_temperature, gain_figures, softmax, style_figures
@@ -32,11 +32,6 @@ def logistic(features: np.ndarray, labels: np.ndarray, names: tuple[str, ...], s
 
 def tensor(values: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(values, np.float32))
-
-
-def codes(column: pd.Series, names: tuple[str, ...]) -> np.ndarray:
-    """Places in `names`, -1 for what is not among them."""
-    return column.map({name: place for place, name in enumerate(names)}).fillna(-1).to_numpy(np.int64)
 
 
 def sentence(figures: dict, what: str) -> str:
