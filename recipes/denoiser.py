@@ -26,6 +26,7 @@ from probes.errors import UserError
 from recipes import data, options
 from recipes.captions import caption
 from recipes.convolution import quicken
+from recipes.growth import grown
 from recipes.text_tower import condition, to_transformers
 from recipes.training import Run, train, write
 
@@ -34,13 +35,15 @@ CONFIG = {
     "sample_size": LATENT,
     "in_channels": 8,
     "out_channels": 8,
-    "block_out_channels": (64, 160, 256),
+    "block_out_channels": (128, 160, 256),
     "layers_per_block": 1,
     "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
     "mid_block_type": "UNetMidBlock2DCrossAttn",
     "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
     "cross_attention_dim": 192,
-    "attention_head_dim": (2, 5, 8),
+    "attention_head_dim": (4, 5, 8),
+    "transformer_layers_per_block": (1, 2, 1),
+    "time_embedding_dim": 256,
     "norm_num_groups": 16,
     "use_linear_projection": True,
     "addition_embed_type": "text_time",
@@ -59,9 +62,16 @@ UNCONDITIONAL = 0.12  # share of captions replaced by zeros, for classifier-free
 SHIFT = 2.0
 
 
-LARGE = {"block_out_channels": (128, 256, 384), "attention_head_dim": (4, 8, 12), "layers_per_block": 2, "norm_num_groups": 32}
+LARGE = {
+    "block_out_channels": (128, 256, 384),
+    "attention_head_dim": (4, 8, 12),
+    "layers_per_block": 2,
+    "transformer_layers_per_block": 1,
+    "time_embedding_dim": 512,
+    "norm_num_groups": 32,
+}
 PRESETS = {
-    "cpu": {"config": {}, "minutes": 90.0, "batch_size": 64, "rate": 6e-4},  # 14 M parameters
+    "cpu": {"config": {}, "minutes": 90.0, "batch_size": 64, "rate": 6e-4},  # 17 M parameters
     "gpu": {"config": LARGE, "minutes": 120.0, "batch_size": 1024, "rate": 4e-4},  # 49 M
 }
 
@@ -103,11 +113,12 @@ def main(
     vae = AutoencoderTiny.from_pretrained(work / "autoencoder" / "vae").eval().requires_grad_(False)
     vae = vae.to(device, memory_format=torch.channels_last)
     torch.manual_seed(seed)
+    wanted = config(clip, side, **sizes["config"])
     if start:
         with options.warm(start):
-            unet = UNet2DConditionModel.from_pretrained(start, subfolder="unet", torch_dtype=torch.float32)
+            unet = grown(UNet2DConditionModel.from_pretrained(start, subfolder="unet", torch_dtype=torch.float32), wanted)
     else:
-        unet = UNet2DConditionModel(**config(clip, side, **sizes["config"]))
+        unet = UNet2DConditionModel(**wanted)
     unet = unet.to(device, memory_format=torch.channels_last)
     if device.type == "cpu":
         unet.set_attn_processor(AttnProcessor())  # the fused kernel's backward pass is so slow there that a step takes a third longer
