@@ -3,9 +3,11 @@
     python -m recipes.decoder --data paintings/ --work work/ --minutes 25
 
 Reconstruction alone returns the mean of all brushworks that a latent allows: blur. A hinge-loss patch discriminator (arXiv:1611.07004,
-arXiv:1802.05957 for the spectral norm) asks for one of them; matching its features keeps the result near the painting.
+arXiv:1802.05957 for the spectral norm) asks for one of them; matching its features keeps the result near the painting. What is
+saved lies between the decoder as it was and as it became (network interpolation, arXiv:1809.00219): as it became, hatching shows.
 """
 
+import copy
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +24,9 @@ from probes.errors import UserError
 from recipes import data, options
 from recipes.autoencoder import reconstruction, save
 from recipes.training import Run, train
+
+STRIDE = 8  # of the discriminator's last stage, in pixels
+BLEND = 0.85  # sharper than the middle, and of the hatching that shows at 1 next to nothing
 
 
 class Discriminator(nn.Module):
@@ -43,6 +48,13 @@ class Discriminator(nn.Module):
         return self.last(x), features
 
 
+@torch.no_grad()
+def between(before: nn.Module, after: nn.Module, share: float):
+    """Move the weights of `after` to `share` of the way from `before`."""
+    for old, new in zip(before.parameters(), after.parameters(), strict=True):
+        new.copy_(torch.lerp(old, new, share))
+
+
 PRESETS = {"cpu": {"minutes": 25.0, "batch_size": 10}, "gpu": {"minutes": 30.0, "batch_size": 128}}
 
 
@@ -53,6 +65,7 @@ def main(
     device: options.Device = "auto",
     batch_size: options.Batch = None,
     adversarial: Annotated[float, typer.Option(help="Weight of the discriminator's opinion.")] = 0.02,
+    blend: Annotated[float, typer.Option(help="How far to go from the autoencoder's decoder to the sharpened one.", min=0, max=1)] = BLEND,
     steps: options.Steps = None,
     seed: options.Seed = 0,
     preset: options.Preset = "cpu",
@@ -71,6 +84,7 @@ def main(
     torch.manual_seed(seed + 1)
     model = AutoencoderTiny.from_pretrained(source).to(device, memory_format=torch.channels_last)
     model.encoder.requires_grad_(False)
+    before = copy.deepcopy(model.decoder)
     critic = Discriminator().to(device, memory_format=torch.channels_last)
     players = [
         {"params": list(model.decoder.parameters()), "lr": 3e-4, "player": "decoder"},
@@ -93,10 +107,13 @@ def main(
         with torch.no_grad():
             latents = model.encode(target * 2 - 1).latents.float()
         out = model.decode(latents + 0.08 * torch.randn_like(latents)).sample.float() / 2 + 0.5
-        real, real_features = critic(target)
-        fake, _ = critic(out.detach())
+        # The critic's strides begin elsewhere every time: else its gradient, and soon the decoder, has their grid.
+        top, left = torch.randint(STRIDE, (2,), generator=run.generator).tolist()
+        seen, painted = (x[..., top : top + 64 - STRIDE, left : left + 64 - STRIDE] for x in (target, out))
+        real, real_features = critic(seen)
+        fake, _ = critic(painted.detach())
         # The decoder plays against the critic as it is: one backward pass then serves both players, each its own parameters.
-        opinion, features = functional_call(critic, {name: value.detach() for name, value in critic.named_parameters()}, out)
+        opinion, features = functional_call(critic, {name: value.detach() for name, value in critic.named_parameters()}, painted)
         ramp = min(1.0, progress / 0.15)  # the critic learns first
         matching = sum(F.l1_loss(a.float(), b.detach().float()) for a, b in zip(features, real_features, strict=True))
         return {
@@ -109,6 +126,7 @@ def main(
 
     average = train(run, losses)
     if run.main:
+        between(before, average["vae"].decoder, blend)
         save(average["vae"], work / "decoder" / "vae")
 
 

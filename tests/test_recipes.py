@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from made_up import paintings
+from safetensors.torch import load_file
 
 from probes.errors import UserError
 
@@ -108,6 +109,22 @@ def test_the_colours_that_an_autoencoder_has_to_keep_are_those_of_blocks_and_not
     paints = torch.tensor([[0., 1, 0], [1, 0, 1], [1, 0, 0], [0, 0, 1]])
     found = colours(paints[:, :, None, None].expand(-1, -1, 8, 8))
     assert torch.allclose(found[:, :, 0, 0], torch.tensor([[1., 0], [-1, 0], [-.5, 1], [-.5, -1]]))
+
+
+def test_a_decoder_goes_as_far_toward_the_sharpened_one_as_it_is_told(work, folder, tmp_path):
+    for name in ("autoencoder", "decoder"):
+        shutil.copytree(work / name, tmp_path / name)
+    saved = {}
+    for share in (0.0, 0.5, 1.0):
+        recipe("decoder", folder, tmp_path, blend=share)  # a finished run: its weights are only saved again
+        saved[share] = load_file(tmp_path / "decoder" / "vae" / "diffusion_pytorch_model.safetensors")
+    before = load_file(work / "autoencoder" / "vae" / "diffusion_pytorch_model.safetensors")
+    sharpened = {name.removeprefix("vae."): value for name, value in checkpoint(work, "decoder")["average"].items()}
+    assert any(not torch.equal(before[name], sharpened[name]) for name in before)
+    for name, value in before.items():
+        assert torch.equal(saved[0.0][name], value), name
+        assert torch.equal(saved[1.0][name], sharpened[name]), name
+        torch.testing.assert_close(saved[0.5][name], (value + sharpened[name]) / 2, msg=name)
 
 
 def test_a_recipe_names_what_it_needs_and_what_does_not_fit(work, folder, tmp_path):
