@@ -20,7 +20,7 @@ from recipes import options, samples
 from recipes.assemble import ROOT
 
 SEEDS = 8
-COLOURS = 128  # of the palette: a sheet is to stay small enough for a repository
+COLOURS = 256  # of the palette: a sheet is to stay small enough for a repository
 
 
 def cell(image: torch.Tensor, *caption: str) -> sheet.Cell:
@@ -30,8 +30,10 @@ def cell(image: torch.Tensor, *caption: str) -> sheet.Cell:
 
 def save(path: Path, title: str, blocks: Sequence[sheet.Block], side: int, subtitle: str = ""):
     """The sheet as a PNG with a palette, marked as a contact sheet."""
-    drawn = sheet.draw(title, blocks, subtitle, side).quantize(COLOURS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-    png.save(drawn, path, {"kind": "contact sheet", "prompt": title})
+    drawn = sheet.draw(title, blocks, subtitle, side).convert("RGB")
+    palette = drawn.quantize(COLOURS, method=Image.Quantize.MEDIANCUT, kmeans=3)
+    # Dithered: without it skies turn into flat patches, and greens, which are rare, into browns.
+    png.save(drawn.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG), path, {"kind": "contact sheet", "prompt": title})
 
 
 def wishes(seeds: int = SEEDS) -> list[samples.Wish]:
