@@ -18,17 +18,15 @@ REMEDY = "give the --preset that it was trained with, or leave --start out."
 
 
 def grown(small: UNet2DConditionModel, config: dict) -> UNet2DConditionModel:
-    """The network of `config`, which does what `small` does as nearly as its shape allows; `small` itself where nothing differs.
+    """The network of `config`, which does what `small` does as nearly as its shape allows: exactly so where only depth differs.
 
-    `config` may have a first level of up to twice as many channels, more layers in transformers, and transformers where there were none.
+    `config` may have a first level of twice as many channels, more layers in transformers, and transformers where there were none.
     Raises `UserError` where it differs in anything else.
     """
     large = UNet2DConditionModel(**config)
     before, after = small.state_dict(), large.state_dict()
     if differing := _differing(small, large, config) + sorted(before.keys() - after.keys()):
         raise UserError(f"--start holds a network that cannot grow into this one ({differing[0]} differs): {REMEDY}")
-    if all(before.get(name, new[:0]).shape == new.shape for name, new in after.items()):
-        return small
     for name, new in after.items():
         if name in before:
             new.copy_(_widened(before[name], new.shape, sinusoids=name == "time_embedding.linear_1.weight"))
@@ -40,7 +38,9 @@ def grown(small: UNet2DConditionModel, config: dict) -> UNet2DConditionModel:
 def _differing(small: UNet2DConditionModel, large: UNet2DConditionModel, config: dict) -> list[str]:
     """What of `config` may not differ and does."""
     fixed = [key for key in config if key not in (*GROWS, *FREE) and large.config[key] != small.config[key]]
-    return fixed + [key for key in GROWS[:2] if tuple(large.config[key][1:]) != tuple(small.config[key][1:])]
+    widths, before = large.config["block_out_channels"], small.config["block_out_channels"]
+    other = ["block_out_channels"] * (widths[0] not in (before[0], 2 * before[0]))
+    return fixed + other + [key for key in GROWS[:2] if tuple(large.config[key][1:]) != tuple(small.config[key][1:])]
 
 
 def _widened(old: torch.Tensor, shape: torch.Size, sinusoids: bool) -> torch.Tensor:

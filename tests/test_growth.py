@@ -74,9 +74,10 @@ def test_a_pair_gives_together_what_one_gave(small):
     torch.testing.assert_close(*embedded, atol=1e-5, rtol=1e-4)
 
 
-def test_the_same_size_stays_the_same_network(small):
-    assert grown(small, SMALL) is small
-    assert grown(small, SMALL | {"sample_size": 32}) is small
+def test_the_same_size_stays_the_same_network_for_pictures_of_any_side(small):
+    large = grown(small, SMALL | {"sample_size": 24})
+    assert large.config.sample_size == 24
+    assert all(torch.equal(value, large.state_dict()[name]) for name, value in small.state_dict().items())
 
 
 @pytest.mark.parametrize(
@@ -85,6 +86,8 @@ def test_the_same_size_stays_the_same_network(small):
         {"block_out_channels": (16, 80, 40)},
         {"block_out_channels": (48, 40, 40), "time_embedding_dim": 64},
         {"block_out_channels": (8, 40, 40), "time_embedding_dim": 64},
+        {"block_out_channels": (24, 40, 40)},
+        {"time_embedding_dim": 160},
         {"layers_per_block": 2},
         {"cross_attention_dim": 32},
         {"norm_num_groups": 4},
