@@ -26,7 +26,7 @@ from recipes.autoencoder import reconstruction, save
 from recipes.training import Run, train
 
 STRIDE = 8  # of the discriminator's last stage, in pixels
-BLEND = 0.85  # sharper than the middle, and of the hatching that shows at 1 next to nothing
+BLEND = 0.85  # sharper than the middle, with little of the hatching that shows at 1
 
 
 class Discriminator(nn.Module):
