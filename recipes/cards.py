@@ -211,7 +211,7 @@ def pipeline_card(work: Path, hardware: str, root: Path) -> str:
     coder = of(
         figures,
         lambda said: (
-            f"on {said['images']} test paintings PSNR {said['psnr']:.1f} dB, MS-SSIM {said['ms_ssim']:.3f}; of the colours of 8 x 8 blocks "
+            f"on {said['images']} test paintings PSNR {said['psnr']:.1f} dB, MS-SSIM {said['ms_ssim']:.3f}; of the colours of 8 x 8 blocks, all together, "
             f"green against violet correlates with that before by {said['green']:.2f}, red against blue by {said['red']:.2f}"
         ),
         "autoencoder",
@@ -243,7 +243,7 @@ def pipeline_card(work: Path, hardware: str, root: Path) -> str:
 `AutoencoderTiny` ({latents} latents), a {parameters} parameter `UNet2DConditionModel` (v-prediction, zero terminal SNR) and the text tower of the small CLIP in
 `probes/embedded/clip`. (diffusers remarks that it expected another class of autoencoder; the tiny one is meant.)
 With `num_inference_steps={model.steps}, guidance_scale={model.guidance_scale:g}, guidance_rescale={model.guidance_rescale:g}` and
-`generator=torch.Generator().manual_seed(seed)` it makes the pictures that `guide generate` calls unguided.
+`generator=torch.Generator().manual_seed(seed)` it makes the pictures that `guide generate` calls unguided, of the prompt in the PNG's `parameters`.
 
 {provenance.section(data, f"Trained on the guide and judge splits, {provenance.counted(data, ['guide', 'judge'])}; on no test image ({provenance.apart(data)}).")}
 ## Training
