@@ -128,8 +128,7 @@ def main(
     run = Run(nn.ModuleDict({"unet": unet}), optimizer, work / "denoiser", decay=0.9995, accelerator=accelerator, **budget)
     alphas = DDIMScheduler(**SCHEDULE).alphas_cumprod.to(device)
     generator, rng = run.generator, run.rng
-    counts = table["style"].iloc[rows].map(table["style"].value_counts()).fillna(1000).to_numpy()
-    weights = torch.tensor(counts**-0.5)
+    weights = torch.tensor(data.balance(table, style=0.5)[rows])
     records = list(table.iloc[rows].itertuples())
 
     @torch.no_grad()

@@ -13,8 +13,7 @@ from probes.errors import UserError
 SPLIT = 0.25  # how unevenly a pair's weights are shared, in standard deviations of the weights
 ENDS = "to_out.0", "ff.net.2", "proj_out"  # through which the residual of an attention, of its layers and of their feed-forward parts comes
 GROWS = "block_out_channels", "attention_head_dim", "transformer_layers_per_block", "down_block_types", "up_block_types"
-FREE = "sample_size", "time_embedding_dim"  # no weights depend on the one; the other widens as channels do
-REMEDY = "give the --preset that it was trained with, or leave --start out."
+FREE = "sample_size", "time_embedding_dim"  # no weights depend on the one; the other is looked up in the networks, where it is never None
 
 
 def grown(small: UNet2DConditionModel, config: dict) -> UNet2DConditionModel:
@@ -26,7 +25,10 @@ def grown(small: UNet2DConditionModel, config: dict) -> UNet2DConditionModel:
     large = UNet2DConditionModel(**config)
     before, after = small.state_dict(), large.state_dict()
     if differing := _differing(small, large, config) + sorted(before.keys() - after.keys()):
-        raise UserError(f"--start holds a network that cannot grow into this one ({differing[0]} differs): {REMEDY}")
+        raise UserError(
+            f"--start holds a network that cannot grow into this one ({differing[0]} differs): "
+            "give the --preset that it was trained with, or leave --start out."
+        )
     for name, new in after.items():
         if name in before:
             new.copy_(_widened(before[name], new.shape, sinusoids=name == "time_embedding.linear_1.weight"))
@@ -38,16 +40,17 @@ def grown(small: UNet2DConditionModel, config: dict) -> UNet2DConditionModel:
 def _differing(small: UNet2DConditionModel, large: UNet2DConditionModel, config: dict) -> list[str]:
     """What of `config` may not differ and does."""
     fixed = [key for key in config if key not in (*GROWS, *FREE) and large.config[key] != small.config[key]]
-    widths, before = large.config["block_out_channels"], small.config["block_out_channels"]
-    other = ["block_out_channels"] * (widths[0] not in (before[0], 2 * before[0]))
-    return fixed + other + [key for key in GROWS[:2] if tuple(large.config[key][1:]) != tuple(small.config[key][1:])]
+    deeper = [key for key in GROWS[:2] if tuple(large.config[key][1:]) != tuple(small.config[key][1:])]
+    widths = {
+        "block_out_channels": [network.conv_in.out_channels for network in (small, large)],
+        "time_embedding_dim": [network.time_embedding.linear_2.out_features for network in (small, large)],
+    }
+    return fixed + deeper + [key for key, (old, new) in widths.items() if new not in (old, 2 * old)]
 
 
 def _widened(old: torch.Tensor, shape: torch.Size, sinusoids: bool) -> torch.Tensor:
     for axis, size in enumerate(shape):
         extra = size - old.shape[axis]
-        if not 0 <= extra <= old.shape[axis]:
-            raise UserError(f"--start holds {old.shape[axis]} channels where this network has {size}, none to twice as many more: {REMEDY}")
         if not extra:
             continue
         if sinusoids and axis == 1:  # of twice as many, every other one has the frequency of an old one

@@ -30,7 +30,7 @@ def cell(image: torch.Tensor, *caption: str) -> sheet.Cell:
 
 def save(path: Path, title: str, blocks: Sequence[sheet.Block], side: int, subtitle: str = ""):
     """The sheet as a PNG with a palette, marked as a contact sheet."""
-    drawn = sheet.draw(title, blocks, subtitle, side).convert("RGB")
+    drawn = sheet.draw(title, blocks, subtitle, side)
     palette = drawn.quantize(COLOURS, method=Image.Quantize.MEDIANCUT, kmeans=3)
     # Dithered: without it skies turn into flat patches, and greens, which are rare, into browns.
     png.save(drawn.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG), path, {"kind": "contact sheet", "prompt": title})
