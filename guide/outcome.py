@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 from rich import box
-from rich.table import Table
+from rich.table import Column, Table
 
 from guide import attained, sheet, watching
 from guide.brief import per_prompt
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 READINGS = {"reads as": "style_top", "P(style)": "style_probability", "year": "year", "verdict": "verdict_style",
             "verdict P": "verdict_style_probability", "verdict year": "verdict_year"}
+NAMED = 7  # letters of a style's name, "baroque": with longer ones in its head the table would not fit into 80 columns
 
 
 def picture(folder: Path, seed: int, variant: str) -> Path:
@@ -52,9 +53,10 @@ class Result:
         """A row per picture, the variants of a seed one below the other; P is of the styles that were asked for."""
         targets = {target for target in self.report.rows["style_target"] if target}
         readings = {name: column for name, column in READINGS.items() if not (targets and name == "reads as")}
-        asked = f"P({targets.pop()})" if targets else "P(style)"
+        asked = f"P({targets.pop()})" if targets and max(map(len, targets)) <= NAMED else "P(style)"
         titles = {"P(style)": asked, "verdict P": f"verdict {asked}"}
-        table = Table("seed", "", *(titles.get(name, name) for name in readings), box=box.SIMPLE)
+        heads = (Column(titles.get(name, name), no_wrap=name in ("reads as", "verdict")) for name in readings)
+        table = Table("seed", "", *heads, box=box.SIMPLE, padding=(0, 1, 0, 0))
         for seed, rows in self.pairs().items():
             for row in rows:
                 table.add_row(str(seed) if row is rows[0] else "", row["variant"], *(said(row[column]) for column in readings.values()))

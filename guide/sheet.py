@@ -112,16 +112,18 @@ def _scaled(image: Image.Image, side: int) -> Image.Image:
 
 
 def _write(pen: ImageDraw.ImageDraw, at: tuple[int, int], text: str, size: int, colour: tuple[int, int, int], width: int) -> None:
-    """One line of text, cut with an ellipsis where it is wider than `width`."""
-    font, text = _font(size), " ".join(str(text).split())
-    if pen.textlength(text, font) > width:
+    """One line of text, as much smaller as it has to be for `width`, down to two thirds; an ellipsis ends what does not fit then."""
+    text = " ".join(str(text).split())
+    font = next((font for font in map(_font, range(size, size * 2 // 3 - 1, -1)) if pen.textlength(text, font) <= width), None)
+    if font is None:
+        font = _font(size * 2 // 3)
         while text and pen.textlength(text + "…", font) > width:
             text = text[:-1]
         text = text.rstrip() + "…"
     pen.text(at, text, colour, font)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=32)
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     try:
         return ImageFont.truetype("DejaVuSans.ttf", size)

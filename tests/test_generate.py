@@ -4,13 +4,17 @@ import json
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 from PIL import Image
+from rich.console import Console
 from typer.testing import CliRunner
 
 import cli
 from guide import pipelines
+from guide.outcome import Result
 
 ROOT = Path(__file__).resolve().parents[1]
 STEPS = 2
@@ -61,6 +65,20 @@ def test_prints_a_table_and_where_the_sheet_is(run):
         assert column in table
     assert table.count(" unguided ") >= 2
     assert table.count(" guided ") >= 2
+
+
+def test_the_table_of_the_longest_name_fits_into_80_columns():
+    style = "post-impressionism"
+    readings = {"style_target": style, "style_probability": 0.12, "year": 1889.0, "verdict_style": style, "verdict_style_probability": 0.34,
+                "verdict_year": 1890.0}
+    frame = pd.DataFrame([{"seed": seed, "variant": variant} | readings for seed in (0, 1) for variant in ("unguided", "guided")])
+    result = Result(Path(), Path(), SimpleNamespace(rows=frame), ("unguided", "guided"))
+    with Console(width=80, file=io.StringIO(), record=True) as console:
+        console.print(result.table())
+    text = console.export_text()
+    assert "…" not in text
+    assert text.count(f" {style} ") == 4
+    assert text.count("P(style)") == 2
 
 
 def test_record_holds_what_was_asked_and_what_it_cost(run):

@@ -57,3 +57,12 @@ def test_a_sheet_says_that_it_is_one(tmp_path):
     sheet.save(tmp_path / "sheet.jpg", "Baroque", [block(1)])
     assert Image.open(tmp_path / "sheet.jpg").format == "JPEG"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["sheet.jpg", "sheet.png"]
+
+
+def test_the_end_of_a_long_caption_is_there_too():
+    def drawn(caption):
+        return sheet.draw("", [Block("", (Row("guided", (Cell(Image.new("RGB", (256, 256)), ("seed 0", caption)),)),))])
+
+    said = "verdict post-impressionism, symbolism {}, 1890"
+    assert drawn(said.format("0.42")).tobytes() != drawn(said.format("0.43")).tobytes()
+    assert drawn(said.format("0.42") + "!").tobytes() != drawn(said.format("0.42")).tobytes()
