@@ -36,7 +36,8 @@ def training(work: Path, name: str, hardware: str) -> str:
     log = read(work / name / "log.json")
     stepped = log and "step" in log[-1]  # the verdict is fitted in closed form and has no steps
     told = f"{log[-1]['step']} steps in {log[-1]['seconds'] / 60:.0f} minutes" if stepped else "for a time that was not kept"
-    line = f"`python -m recipes.{name} --data paintings/ --work work/`: {told} on {hardware}, fp32 weights with bfloat16 autocast."
+    precision = "fp32" if stepped and log[-1].get("precision") == "no" else "fp32 weights with bfloat16 autocast"
+    line = f"`python -m recipes.{name} --data paintings/ --work work/`: {told} on {hardware}, {precision}."
     return f"{history} {line}".strip()
 
 

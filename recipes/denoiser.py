@@ -134,7 +134,7 @@ def main(
     @torch.no_grad()
     def encode(chosen):
         crops = data.random_crop(data.batch(images, rows[chosen], device), side, run.common).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(device.type, torch.bfloat16):
+        with accelerator.autocast():
             return vae.encode(crops * 2 - 1).latents.half()
 
     # Every process holds all latents and renews the same ones, so that the main process's checkpoint speaks for all.

@@ -11,10 +11,12 @@ import math
 import random
 import shutil
 import time
+import timeit
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -143,11 +145,25 @@ class _Step(nn.Module):
 
 
 def accelerator(device: torch.device | str = "cpu") -> Accelerator:
-    """bfloat16 on `device`, or on this process's share of the devices under `accelerate launch`."""
+    """`device`, or this process's share of the devices under `accelerate launch`; in bfloat16 where that is faster."""
     # Parameters that freeze part-way, or that a batch does not touch, get no gradient.
     shared = DistributedDataParallelKwargs(find_unused_parameters=True)
     patient = InitProcessGroupKwargs(timeout=timedelta(hours=4))  # while the main process decodes a large folder
-    return Accelerator(mixed_precision="bf16", cpu=torch.device(device).type == "cpu", kwargs_handlers=[shared, patient])
+    cpu = torch.device(device).type == "cpu"
+    precision = "bf16" if not cpu or bfloat16_pays() else "no"
+    return Accelerator(mixed_precision=precision, cpu=cpu, kwargs_handlers=[shared, patient])
+
+
+@cache
+def bfloat16_pays() -> bool:
+    """Whether this CPU multiplies matrices faster in bfloat16: with AMX several times, with AVX-512 alone an Intel core does so at half the
+    speed, and one without either has to imitate it."""
+    seconds = {}
+    for kind in (torch.float32, torch.bfloat16):
+        matrix = torch.ones(512, 512, dtype=kind)
+        with torch.no_grad():
+            seconds[kind] = min(timeit.repeat(lambda matrix=matrix: matrix @ matrix, number=1, repeat=10))
+    return seconds[torch.bfloat16] < 0.8 * seconds[torch.float32]  # by a margin, so that a run that goes on decides the same
 
 
 def train(run: Run, losses: Callable[[int, float], dict[str, torch.Tensor]], clip: float = 1.0) -> nn.ModuleDict:
@@ -195,7 +211,8 @@ def train(run: Run, losses: Callable[[int, float], dict[str, torch.Tensor]], cli
             if run.step % 50 == 0 or run.progress >= 1:
                 told = {name: float(value) for name, value in means.items()}
                 bar.update(task, completed=run.progress, note=f"{run.step} " + " ".join(f"{k} {v:.3f}" for k, v in told.items()))
-                run.log.append({"step": run.step, "seconds": round(run.seconds), **{k: round(v, 4) for k, v in told.items()}})
+                kind = {"precision": accelerator.mixed_precision}
+                run.log.append({"step": run.step, "seconds": round(run.seconds)} | kind | {k: round(v, 4) for k, v in told.items()})
             if time.monotonic() - saved > SAVE_EVERY:
                 run.save()
                 saved = time.monotonic()
