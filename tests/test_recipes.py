@@ -10,6 +10,7 @@ import pytest
 import torch
 from made_up import paintings
 from safetensors.torch import load_file
+from torch.nn import functional as F
 
 from probes.errors import UserError
 
@@ -91,6 +92,22 @@ def test_a_finished_run_given_more_steps_goes_on(work, folder, tmp_path):
     assert checkpoint(tmp_path, "autoencoder")["step"] == STEPS, "a finished run has nothing left to do"
     recipe("autoencoder", folder, tmp_path, steps=STEPS + 2)
     assert checkpoint(tmp_path, "autoencoder")["step"] == STEPS + 2
+
+
+def test_latents_and_images_are_moved_alike():
+    from recipes.autoencoder import moved
+
+    corners = torch.rand(3, 8, 2, 2, generator=torch.Generator().manual_seed(0))
+    images = F.interpolate(corners, 64, mode="bilinear", align_corners=True)  # smooth, so that means of blocks and reductions commute
+    before, generator, seen = F.avg_pool2d(images, 8), torch.Generator().manual_seed(1), {}
+    for _ in range(60):
+        latents, after = moved(before, images, generator)
+        assert after.shape[-1] == 8 * latents.shape[-1]
+        whole = latents.shape == before.shape
+        assert (F.avg_pool2d(after, 8) - latents).abs().max() < (1e-5 if whole else 0.05)
+        seen.setdefault(latents.shape[-1], []).append(latents)
+    assert set(seen) == {4, 5, 6, 7, 8}
+    assert any((latents - before).abs().max() > 0.1 for latents in seen[8]), "some are turned or mirrored"
 
 
 def test_the_text_tower_stays_frozen_and_as_the_file_has_it(work):
