@@ -150,10 +150,20 @@ def _short(error: Exception) -> str:
     return f"{type(error).__name__}: {told[:160] + '...' if len(told) > 160 else told}".rstrip(".")
 
 
+CUT = "part of your input was truncated", "Token indices sequence length is longer"
+
+
 def hush() -> None:
-    """Leave out the libraries' bars for reading files from disk; those of downloads stay."""
+    """Leave out the libraries' bars for reading files from disk, those of downloads stay; and what they say of prompts that are too long,
+    at every call anew: `guide.run.unread` tells it once."""
     import diffusers
     import transformers
 
-    diffusers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.disable_progress_bar()
+    for library in (diffusers, transformers):
+        library.utils.logging.disable_progress_bar()
+        for handler in library.utils.logging.get_logger(library.__name__).handlers:
+            handler.addFilter(_tells_more)
+
+
+def _tells_more(record) -> bool:
+    return not any(words in record.getMessage() for words in CUT)

@@ -227,9 +227,22 @@ def remarks(request: Request, pipeline, encoder: Encoder) -> list[str]:
                      "not validated.")
     if brief.negative() and "negative_prompt" not in inspect.signature(pipeline.__call__).parameters:
         lines.append("This model takes no negative prompt, so that only guidance keeps away from what is avoided.")
+    ends = [end for part, _ in per_prompt(brief, request.seeds) if (end := unread(pipeline, part.text()))]
+    if ends:
+        more = f" (nor the ends of {len(ends) - 1} other prompts)" if len(ends) > 1 else ""
+        lines.append(f"The prompt is too long for the model, which does not read its end: {ends[0]!r}{more}.")
     if request.watch and isinstance(request.preset(), Loop):
         lines.append(f"{request.strategy} chooses among whole runs and steers none from inside, so that nothing is watched in its steps.")
     return lines
+
+
+def unread(pipeline, text: str) -> str:
+    """The end of a prompt that no text encoder of the pipeline reads, as its tokenizer spells it; empty where one of them reads it all."""
+    ends = []
+    for tokenizer in filter(None, (getattr(pipeline, name, None) for name in ("tokenizer", "tokenizer_2", "tokenizer_3"))):
+        tokens, most = tokenizer(text, verbose=False).input_ids, tokenizer.model_max_length
+        ends.append(tokenizer.decode(tokens[most - 1:-1]).strip() if len(tokens) > most else "")
+    return min(ends, key=len, default="")
 
 
 def unlike(trace: Sequence[dict], known: Sequence[str]) -> list[str]:

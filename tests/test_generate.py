@@ -1,6 +1,8 @@
 """`guide generate` end to end on the embedded pipeline, in few steps."""
 import io
 import json
+import subprocess
+import sys
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +17,7 @@ from typer.testing import CliRunner
 import cli
 from guide import pipelines
 from guide.outcome import Result
+from guide.run import unread
 
 ROOT = Path(__file__).resolve().parents[1]
 STEPS = 2
@@ -205,3 +208,17 @@ def test_size_is_width_by_height(tmp_path):
     assert done.exit_code == 0, done.output
     assert Image.open(tmp_path / "seed-0000-unguided.png").size == (64, 96)
     assert not (tmp_path / "seed-0000-guided.png").exists()
+
+
+def test_the_end_of_a_prompt_that_is_too_long_is_told_once(tmp_path):
+    words = "lemons and oranges on a silver plate on a dark table " * 3 + "and a zebra"
+    command = (sys.executable, "-m", "cli", "generate", "--style", "baroque", "--prompt", words, "--steps", "1", "--seeds", "0,1")
+    command += ("--batch", "1", "--device", "cpu", "--out", str(tmp_path / "run"))
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    told = " ".join((done.stdout + done.stderr).split())
+    assert told.count("does not read its end") == 1
+    assert "and a zebra'" in told
+    assert "truncated" not in told
+    assert "Token indices" not in told
+    assert unread(pipelines.load("embedded"), "a zebra") == ""
