@@ -26,7 +26,6 @@ CONFIG = {
 }
 LARGE = CONFIG | {"encoder_block_out_channels": (64,) * 4, "decoder_block_out_channels": (64,) * 4}
 COLOUR = 4.0  # weight of the colours of blocks
-NOISE = 0.25  # the most that is put on latents: a denoiser's output, which the decoder will be fed, is never an encoder's
 PRESETS = {
     "cpu": {"config": CONFIG, "minutes": 20.0, "batch_size": 12},  # 0.7 M parameters
     "gpu": {"config": LARGE, "minutes": 30.0, "batch_size": 192},  # 2.2 M
@@ -52,25 +51,6 @@ def colours(images: torch.Tensor) -> torch.Tensor:
     return torch.stack([green - (red + blue) / 2, red - blue], 1)
 
 
-def moved(latents: torch.Tensor, images: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """Both turned by the same quarter turns, mirrored or not, and reduced by the same factor between 1 and 1/2.
-
-    A decoder that has to make the moved image of the moved latents (EQ-VAE, arXiv:2502.09509; arXiv:2502.14831 for the reductions) ends
-    with latents that look like a picture: their power falls with frequency as a picture's does, so that the denoiser can decide layout
-    before detail. Without it two fifths of their variance differed within 2 x 2 places.
-    """
-    turns, mirrored = torch.randint(4, (1,), generator=generator).item(), torch.rand(1, generator=generator).item() < 0.5
-    side = latents.shape[-1]
-    small = side // 2 + torch.randint(side - side // 2 + 1, (1,), generator=generator).item()
-    out = []
-    for x, scale in ((latents, 1), (images, images.shape[-1] // side)):
-        x = torch.rot90(x.flip(-1) if mirrored else x, turns, (-2, -1))
-        if small < side:
-            x = F.interpolate(x, (small * scale, small * scale), mode="bilinear", antialias=True)
-        out.append(x.contiguous(memory_format=torch.channels_last))
-    return out[0], out[1]
-
-
 def save(vae: AutoencoderTiny, folder: Path):
     """diffusers' folder. `block_out_channels` is left out: the class derives it, and diffusers warns at every load where it is stored."""
     vae.save_pretrained(folder)
@@ -85,7 +65,7 @@ def main(
     minutes: options.Minutes = None,
     device: options.Device = "auto",
     batch_size: options.Batch = None,
-    rate: Annotated[float, typer.Option(help="Peak learning rate; a warm start wants less.", min=1e-9)] = 2e-3,
+    rate: Annotated[float, typer.Option(help="Peak learning rate; a warm start wants less.", min=1e-9, max=1)] = 2e-3,
     start: options.Start = None,
     steps: options.Steps = None,
     seed: options.Seed = 0,
@@ -103,7 +83,7 @@ def main(
     rows = np.flatnonzero(table["split"] != "test")
     torch.manual_seed(seed)
     with options.warm(start):
-        model = AutoencoderTiny.from_pretrained(start) if start else AutoencoderTiny(**sizes["config"])
+        model = options.whole(AutoencoderTiny.from_pretrained(start)) if start else AutoencoderTiny(**sizes["config"])
     model = model.to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), rate, betas=(0.9, 0.99), weight_decay=1e-4)
     budget = {"minutes": sizes["minutes"], "steps": steps, "seed": seed}
@@ -116,19 +96,15 @@ def main(
         chosen = rows[torch.randint(len(rows), (count,), generator=generator).numpy()]
         target = data.random_crop(data.batch(images, chosen, device), edge, generator).contiguous(memory_format=torch.channels_last)
         latents = model.encode(target * 2 - 1).latents.float()
+        # Noise on the latents: the decoder will be fed a denoiser's output, never an encoder's.
+        out = model.decode(latents + 0.08 * torch.randn_like(latents)).sample.float() / 2 + 0.5
         mean, spread = latents.mean((0, 2, 3)), latents.var((0, 2, 3))
-        code, name = latents, "_psnr"
-        if step % 2:
-            code, target = moved(latents, target, generator)
-            name = "_moved"
-        sigma = NOISE * torch.rand(len(code), 1, 1, 1, generator=generator).to(device)
-        out = model.decode(code + sigma * torch.randn_like(code)).sample.float() / 2 + 0.5
         return {
             "reconstruction": reconstruction(out, target),
             # Light and dark differ so much more that the latents would leave green and violet out: meadows turn grey.
             "colour": COLOUR * F.l1_loss(colours(out), colours(target)),
-            "unit": 0.03 * (mean.square() + spread.add(1e-6).log().square()).mean(),
-            name: -10 * (out.clamp(0, 1) - target).square().mean().log10(),
+            "unit": 0.01 * (mean.square() + spread.add(1e-6).log().square()).mean(),
+            "_psnr": -10 * (out.clamp(0, 1) - target).square().mean().log10(),
         }
 
     average = train(run, losses)

@@ -22,7 +22,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from probes.errors import UserError
 from recipes import data, options
-from recipes.autoencoder import NOISE, reconstruction, save
+from recipes.autoencoder import reconstruction, save
 from recipes.training import Run, train
 
 STRIDE = 8  # of the discriminator's last stage, in pixels
@@ -106,8 +106,7 @@ def main(
         target = data.random_crop(data.batch(images, chosen, device), 64, run.generator).contiguous(memory_format=torch.channels_last)
         with torch.no_grad():
             latents = model.encode(target * 2 - 1).latents.float()
-        sigma = NOISE * torch.rand(len(latents), 1, 1, 1, generator=run.generator).to(device)
-        out = model.decode(latents + sigma * torch.randn_like(latents)).sample.float() / 2 + 0.5
+        out = model.decode(latents + 0.08 * torch.randn_like(latents)).sample.float() / 2 + 0.5
         # The critic's strides begin elsewhere every time: else its gradient, and soon the decoder, has their grid.
         top, left = torch.randint(STRIDE, (2,), generator=run.generator).tolist()
         seen, painted = (x[..., top : top + 64 - STRIDE, left : left + 64 - STRIDE] for x in (target, out))

@@ -89,7 +89,7 @@ def main(
     minutes: options.Minutes = None,
     device: options.Device = "auto",
     batch_size: options.Batch = None,
-    rate: Annotated[float | None, typer.Option(help="Peak learning rate. Default: the preset's.", min=1e-9)] = None,
+    rate: Annotated[float | None, typer.Option(help="Peak learning rate. Default: the preset's.", min=1e-9, max=1)] = None,
     start: options.Start = None,
     steps: options.Steps = None,
     seed: options.Seed = 0,
@@ -116,7 +116,8 @@ def main(
     wanted = config(clip, side, **sizes["config"])
     if start:
         with options.warm(start):
-            unet = grown(UNet2DConditionModel.from_pretrained(start, subfolder="unet", torch_dtype=torch.float32), wanted)
+            unet = UNet2DConditionModel.from_pretrained(start, subfolder="unet", torch_dtype=torch.float32)
+            unet = grown(options.whole(unet), wanted)
     else:
         unet = UNet2DConditionModel(**wanted)
     unet = unet.to(device, memory_format=torch.channels_last)

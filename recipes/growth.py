@@ -40,12 +40,18 @@ def grown(small: UNet2DConditionModel, config: dict) -> UNet2DConditionModel:
 def _differing(small: UNet2DConditionModel, large: UNet2DConditionModel, config: dict) -> list[str]:
     """What of `config` may not differ and does."""
     fixed = [key for key in config if key not in (*GROWS, *FREE) and large.config[key] != small.config[key]]
-    deeper = [key for key in GROWS[:2] if tuple(large.config[key][1:]) != tuple(small.config[key][1:])]
+    deeper = [key for key in GROWS[:2] if _levels(large, key)[1:] != _levels(small, key)[1:]]
     widths = {
         "block_out_channels": [network.conv_in.out_channels for network in (small, large)],
         "time_embedding_dim": [network.time_embedding.linear_2.out_features for network in (small, large)],
     }
     return fixed + deeper + [key for key, (old, new) in widths.items() if new not in (old, 2 * old)]
+
+
+def _levels(network: UNet2DConditionModel, key: str) -> tuple[int, ...]:
+    """The sizes of all levels: a configuration of diffusers may have one number for all of them."""
+    value = network.config[key]
+    return (value,) * len(network.config.block_out_channels) if isinstance(value, int) else tuple(value)
 
 
 def _widened(old: torch.Tensor, shape: torch.Size, sinusoids: bool) -> torch.Tensor:

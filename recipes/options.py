@@ -6,12 +6,13 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import torch
 import typer
 from accelerate import Accelerator
 from safetensors import SafetensorError
+from torch import nn
 
 from probes import devices
 from probes.errors import UserError
@@ -34,6 +35,7 @@ Preset = Annotated[str, typer.Option(help="Size of model, batch and training tim
 Side = Annotated[int, typer.Option(help="Width of the pictures in pixels: 128, or 192 from larger images.", min=64, max=512)]
 Batch = Annotated[int | None, typer.Option("--batch-size", help="Images a step and process. Default: the preset's.", min=1)]
 
+Model = TypeVar("Model", bound=nn.Module)
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
@@ -77,6 +79,14 @@ def warm(start: Path | None) -> Iterator[None]:
             raise
         reason = " ".join(str(error).split())[:160].removesuffix(".")
         raise UserError(f"--start {start} holds no weights that this recipe can begin with ({reason}): see README.md.") from error
+
+
+def whole(model: Model) -> Model:
+    """The model as diffusers read it; ValueError where its file lacked weights of it, as another class's does: diffusers only warns."""
+    missing = [name for name, value in model.named_parameters() if value.is_meta]
+    if missing:
+        raise ValueError(f"of the weights of {type(model).__name__} {len(missing)} are missing, the first is {missing[0]}")
+    return model
 
 
 def needed(path: Path, recipe: str):

@@ -91,6 +91,7 @@ def test_the_same_size_stays_the_same_network_for_pictures_of_any_side(small):
         {"layers_per_block": 2},
         {"cross_attention_dim": 32},
         {"norm_num_groups": 4},
+        {"attention_head_dim": 4},
         {"down_block_types": ("DownBlock2D",) * 3},
     ],
     ids=str,

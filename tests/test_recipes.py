@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+import typer
 from made_up import paintings
 from safetensors.torch import load_file
-from torch.nn import functional as F
+from typer.testing import CliRunner
 
 from probes.errors import UserError
 
@@ -94,22 +95,6 @@ def test_a_finished_run_given_more_steps_goes_on(work, folder, tmp_path):
     assert checkpoint(tmp_path, "autoencoder")["step"] == STEPS + 2
 
 
-def test_latents_and_images_are_moved_alike():
-    from recipes.autoencoder import moved
-
-    corners = torch.rand(3, 8, 2, 2, generator=torch.Generator().manual_seed(0))
-    images = F.interpolate(corners, 64, mode="bilinear", align_corners=True)  # smooth, so that means of blocks and reductions commute
-    before, generator, seen = F.avg_pool2d(images, 8), torch.Generator().manual_seed(1), {}
-    for _ in range(60):
-        latents, after = moved(before, images, generator)
-        assert after.shape[-1] == 8 * latents.shape[-1]
-        whole = latents.shape == before.shape
-        assert (F.avg_pool2d(after, 8) - latents).abs().max() < (1e-5 if whole else 0.05)
-        seen.setdefault(latents.shape[-1], []).append(latents)
-    assert set(seen) == {4, 5, 6, 7, 8}
-    assert any((latents - before).abs().max() > 0.1 for latents in seen[8]), "some are turned or mirrored"
-
-
 def test_the_text_tower_stays_frozen_and_as_the_file_has_it(work):
     from safetensors.torch import load_file
     kept, shipped = checkpoint(work, "clip"), load_file(work / "clip" / "model" / "open_clip_model.safetensors")
@@ -172,6 +157,30 @@ def test_a_museum_with_styles_of_its_own_trains_and_is_told_that_nothing_judges_
     left = [name for name, _ in everything.stages(own, tmp_path, 10, "cpu", "", "cpu", 0, False)]
     assert left == ["autoencoder", "clip", "denoiser", "decoder", "preview"]
     assert "they need paintings in styles that the judges know" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["autoencoder", "denoiser"])
+def test_a_warm_start_from_weights_of_another_class_is_refused(name, folder, work, tmp_path):
+    from safetensors.torch import save_file
+
+    for needed in ("autoencoder", "clip"):
+        shutil.copytree(work / needed, tmp_path / "work" / needed, ignore=shutil.ignore_patterns("checkpoint.pt"))
+    kind, start = {"autoencoder": ("vae", tmp_path / "other"), "denoiser": ("unet", tmp_path / "other" / "unet")}[name]
+    shutil.copytree(work / name / kind, start)
+    weights = start / "diffusion_pytorch_model.safetensors"
+    save_file({f"another.{key}": value for key, value in load_file(weights).items()}, weights, {"format": "pt"})
+    with pytest.raises(UserError, match=r"holds no weights that this recipe can begin with .* are missing"):
+        recipe(name, folder, tmp_path / "work", start=tmp_path / "other")
+
+
+@pytest.mark.parametrize("name", ["autoencoder", "denoiser"])
+@pytest.mark.parametrize("rate", ["inf", "nan", "0", "2"])
+def test_a_learning_rate_that_can_only_ruin_the_weights_is_refused(name, rate, folder, tmp_path):
+    command = typer.Typer()
+    command.command()(importlib.import_module(f"recipes.{name}").main)
+    done = CliRunner().invoke(command, ["--data", str(folder), "--work", str(tmp_path), "--steps", "1", "--rate", rate])
+    assert done.exit_code == 2
+    assert not (tmp_path / name).exists()
 
 
 def test_the_large_presets_build_models_that_fit_each_other():
