@@ -27,7 +27,7 @@ from recipes import data, options
 from recipes.captions import caption
 from recipes.convolution import quicken
 from recipes.growth import grown
-from recipes.text_tower import condition, to_transformers
+from recipes.text_tower import condition, same, to_transformers
 from recipes.training import Run, train, write
 
 SIDE, LATENT = 128, 16
@@ -118,6 +118,9 @@ def main(
         with options.warm(start):
             unet = UNet2DConditionModel.from_pretrained(start, subfolder="unet", torch_dtype=torch.float32)
             unet = grown(options.whole(unet), wanted)
+            known = same(tower, start)
+        if not known:
+            typer.echo(f"--start was trained with another text tower than {work / 'clip'} has: what words say is learned anew.")
     else:
         unet = UNet2DConditionModel(**wanted)
     unet = unet.to(device, memory_format=torch.channels_last)

@@ -10,7 +10,7 @@ import pytest
 import torch
 import typer
 from made_up import paintings
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from probes.errors import UserError
@@ -159,10 +159,23 @@ def test_a_museum_with_styles_of_its_own_trains_and_is_told_that_nothing_judges_
     assert "they need paintings in styles that the judges know" in capsys.readouterr().out
 
 
+def test_a_warm_start_under_another_text_tower_says_so(folder, work, tmp_path, capsys):
+    from recipes import assemble
+    assemble.main(work, tmp_path)
+    start = tmp_path / "guide" / "embedded"
+    for name in ("autoencoder", "clip"):
+        shutil.copytree(work / name, tmp_path / "work" / name)
+    recipe("denoiser", folder, tmp_path / "work", start=start, steps=1)
+    assert "another text tower" not in capsys.readouterr().out
+    weights = start / "text_encoder_2" / "model.safetensors"
+    save_file({name: value * 1.1 for name, value in load_file(weights).items()}, weights, {"format": "pt"})
+    shutil.rmtree(tmp_path / "work" / "denoiser")
+    recipe("denoiser", folder, tmp_path / "work", start=start, steps=1)
+    assert "another text tower" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("name", ["autoencoder", "denoiser"])
 def test_a_warm_start_from_weights_of_another_class_is_refused(name, folder, work, tmp_path):
-    from safetensors.torch import save_file
-
     for needed in ("autoencoder", "clip"):
         shutil.copytree(work / needed, tmp_path / "work" / needed, ignore=shutil.ignore_patterns("checkpoint.pt"))
     kind, start = {"autoencoder": ("vae", tmp_path / "other"), "denoiser": ("unet", tmp_path / "other" / "unet")}[name]
