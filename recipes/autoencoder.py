@@ -88,6 +88,7 @@ def main(
     optimizer = torch.optim.AdamW(model.parameters(), rate, betas=(0.9, 0.99), weight_decay=1e-4)
     budget = {"minutes": sizes["minutes"], "steps": steps, "seed": seed}
     run = Run(nn.ModuleDict({"vae": model}), optimizer, work / "autoencoder", accelerator=accelerator, **budget)
+    options.tell_start(start, run)
     generator = run.generator
 
     def losses(step, progress):

@@ -68,7 +68,7 @@ def main(
     minutes: options.Minutes = None,
     device: options.Device = "auto",
     batch_size: options.Batch = None,
-    freeze: Annotated[float, typer.Option(help="Progress at which the text tower freezes.")] = 0.4,
+    freeze: Annotated[float, typer.Option(help="Progress at which the text tower freezes.", min=0, max=1)] = 0.4,
     start: options.Start = None,
     steps: options.Steps = None,
     seed: options.Seed = 0,
@@ -114,6 +114,7 @@ def main(
     optimizer = torch.optim.AdamW(groups, 1e-3, betas=(0.9, 0.98))
     budget = {"minutes": sizes["minutes"], "steps": steps, "seed": seed}
     run = Run(models, optimizer, work / "clip", decay=0.998, accelerator=accelerator, **budget)
+    options.tell_start(start, run)
     generator, rng, marker, coder = run.generator, run.rng, work / "clip" / "text-frozen", work / "autoencoder" / "vae"
 
     names = [style for style in table["style"].value_counts().index if style]

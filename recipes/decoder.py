@@ -64,7 +64,7 @@ def main(
     minutes: options.Minutes = None,
     device: options.Device = "auto",
     batch_size: options.Batch = None,
-    adversarial: Annotated[float, typer.Option(help="Weight of the discriminator's opinion.")] = 0.02,
+    adversarial: Annotated[float, typer.Option(help="Weight of the discriminator's opinion.", min=0, max=10)] = 0.02,
     blend: Annotated[float, typer.Option(help="How far to go from the autoencoder's decoder to the sharpened one.", min=0, max=1)] = BLEND,
     steps: options.Steps = None,
     seed: options.Seed = 0,

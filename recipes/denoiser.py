@@ -119,7 +119,7 @@ def main(
             unet = UNet2DConditionModel.from_pretrained(start, subfolder="unet", torch_dtype=torch.float32)
             unet = grown(options.whole(unet), wanted)
             known = same(tower, start)
-        if not known:
+        if not known and not (work / "denoiser" / "checkpoint.pt").exists():
             typer.echo(f"--start was trained with another text tower than {work / 'clip'} has: what words say is learned anew.")
     else:
         unet = UNet2DConditionModel(**wanted)
@@ -130,6 +130,7 @@ def main(
     optimizer = torch.optim.AdamW(unet.parameters(), sizes["rate"], betas=(0.9, 0.99), weight_decay=0.01, fused=True)
     budget = {"minutes": sizes["minutes"], "steps": steps, "seed": seed}
     run = Run(nn.ModuleDict({"unet": unet}), optimizer, work / "denoiser", decay=0.9995, accelerator=accelerator, **budget)
+    options.tell_start(start, run)
     alphas = DDIMScheduler(**SCHEDULE).alphas_cumprod.to(device)
     generator, rng = run.generator, run.rng
     weights = torch.tensor(data.balance(table, style=0.5)[rows])

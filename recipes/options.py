@@ -89,6 +89,12 @@ def whole(model: Model) -> Model:
     return model
 
 
+def tell_start(start: Path | None, run: training.Run):
+    """Say that a warm start does not count where a checkpoint goes on, weights and all."""
+    if start and run.kept is not None and run.main:
+        typer.echo(f"{run.checkpoint} goes on, and --start {start} does not count: choose another --work for a new run.")
+
+
 def needed(path: Path, recipe: str):
     """UserError naming the recipe that makes `path`, where that is missing."""
     if not path.exists():

@@ -59,6 +59,7 @@ def main(
     optimizer = torch.optim.AdamW(groups, 1.5e-3, betas=(0.9, 0.98))
     budget = {"minutes": sizes["minutes"], "steps": steps, "seed": seed}
     run = Run(nn.ModuleDict({"judge": model}), optimizer, work / "referee", decay=0.998, accelerator=accelerator, **budget)
+    options.tell_start(start, run)
     generator = run.generator
     style_of = torch.tensor([STYLES.index(s) if s in STYLES else -1 for s in table["style"]])
     genre_of = torch.tensor([GENRES.index(g) if g in GENRES else -1 for g in table["genre"]])

@@ -233,7 +233,7 @@ def write(value, path: Path):
 def _read(path: Path, device: torch.device) -> dict:
     try:
         return torch.load(path, weights_only=True, map_location=device)
-    except (RuntimeError, EOFError, OSError, UnpicklingError) as error:
+    except (RuntimeError, EOFError, OSError, UnpicklingError, LookupError, ValueError, TypeError) as error:  # as the damage has it
         raise UserError(f"{path} is damaged or no checkpoint of a recipe: delete it, and the run starts anew.") from error
 
 
@@ -249,8 +249,9 @@ def _resumable(run: Run) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         if run.main:
-            kept = f"{run.checkpoint} holds step {run.kept}" if run.kept is not None else "no checkpoint was due yet"
-            typer.echo(f"Interrupted after step {run.step}; {kept}: the same command goes on from there.", err=True)
+            kept = f"{run.checkpoint} holds step {run.kept}: the same command goes on from there"
+            none = "no checkpoint was due yet: the same command begins anew"
+            typer.echo(f"Interrupted after step {run.step}; {none if run.kept is None else kept}.", err=True)
         raise KeyboardInterrupt(TOLD) from None
 
 

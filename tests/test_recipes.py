@@ -186,6 +186,22 @@ def test_a_warm_start_from_weights_of_another_class_is_refused(name, folder, wor
         recipe(name, folder, tmp_path / "work", start=tmp_path / "other")
 
 
+def test_a_warm_start_of_a_run_that_goes_on_is_said_not_to_count(folder, work, tmp_path, capsys):
+    shutil.copytree(work / "autoencoder", tmp_path / "autoencoder")
+    recipe("autoencoder", folder, tmp_path, start=work / "decoder" / "vae", steps=STEPS)
+    assert "does not count" in capsys.readouterr().out
+    before, after = (checkpoint(place, "autoencoder")["models"] for place in (work, tmp_path))
+    assert all(torch.equal(value, before[name]) for name, value in after.items())
+
+
+@pytest.mark.parametrize("damage", [b"junk\n", b"", b"PK\x03\x04 cut off", b"\x80\x02."])
+def test_a_damaged_checkpoint_is_named_with_the_remedy(damage, folder, tmp_path):
+    (tmp_path / "autoencoder").mkdir()
+    (tmp_path / "autoencoder" / "checkpoint.pt").write_bytes(damage)
+    with pytest.raises(UserError, match=r"checkpoint\.pt is damaged or no checkpoint of a recipe: delete it"):
+        recipe("autoencoder", folder, tmp_path)
+
+
 @pytest.mark.parametrize("name", ["autoencoder", "denoiser"])
 @pytest.mark.parametrize("rate", ["inf", "nan", "0", "2"])
 def test_a_learning_rate_that_can_only_ruin_the_weights_is_refused(name, rate, folder, tmp_path):
