@@ -118,9 +118,6 @@ def main(
         with options.warm(start):
             unet = UNet2DConditionModel.from_pretrained(start, subfolder="unet", torch_dtype=torch.float32)
             unet = grown(options.whole(unet), wanted)
-            known = same(tower, start)
-        if not known and not (work / "denoiser" / "checkpoint.pt").exists():
-            typer.echo(f"--start was trained with another text tower than {work / 'clip'} has: what words say is learned anew.")
     else:
         unet = UNet2DConditionModel(**wanted)
     unet = unet.to(device, memory_format=torch.channels_last)
@@ -131,6 +128,11 @@ def main(
     budget = {"minutes": sizes["minutes"], "steps": steps, "seed": seed}
     run = Run(nn.ModuleDict({"unet": unet}), optimizer, work / "denoiser", decay=0.9995, accelerator=accelerator, **budget)
     options.tell_start(start, run)
+    if start and run.kept is None and run.main:
+        with options.warm(start):
+            known = same(tower, start)
+        if not known:
+            typer.echo(f"--start was trained with another text tower than {work / 'clip'} has: what words say is learned anew.")
     alphas = DDIMScheduler(**SCHEDULE).alphas_cumprod.to(device)
     generator, rng = run.generator, run.rng
     weights = torch.tensor(data.balance(table, style=0.5)[rows])

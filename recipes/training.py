@@ -134,7 +134,7 @@ class Run:
 
 
 class _Step(nn.Module):
-    """The losses as the forward pass of one module, which is what accelerate shares among processes and runs in bfloat16."""
+    """The losses as the forward pass of one module, which is what accelerate shares among processes and runs in its precision."""
 
     def __init__(self, models: nn.ModuleDict, losses: Callable):
         super().__init__()
@@ -249,9 +249,10 @@ def _resumable(run: Run) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         if run.main:
-            kept = f"{run.checkpoint} holds step {run.kept}: the same command goes on from there"
-            none = "no checkpoint was due yet: the same command begins anew"
-            typer.echo(f"Interrupted after step {run.step}; {none if run.kept is None else kept}.", err=True)
+            kept = "no checkpoint was due yet: the same command begins anew"
+            if run.kept is not None:
+                kept = f"{run.checkpoint} holds step {run.kept}: the same command goes on from there"
+            typer.echo(f"Interrupted after step {run.step}; {kept}.", err=True)
         raise KeyboardInterrupt(TOLD) from None
 
 
