@@ -161,6 +161,7 @@ def hush() -> None:
 
     for library in (diffusers, transformers):
         library.utils.logging.disable_progress_bar()
+        library.utils.logging.disable_propagation()  # where CI is set, what they say goes to the root logger besides
         for handler in library.utils.logging.get_logger(library.__name__).handlers:
             handler.addFilter(_tells_more)
 

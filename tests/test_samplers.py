@@ -23,6 +23,17 @@ def test_what_takes_the_place_of_what(schedule, sampler, found):
     assert pipeline.scheduler is own
 
 
+@pytest.mark.parametrize("sampler", ["stochastic", "single-step"])
+def test_a_multistep_sampler_without_any_signal_at_its_start_gives_way_to_ddim(sampler):
+    pipeline = sd("v_prediction", "DPMSolverMultistepScheduler", rescale_betas_zero_snr=True, timestep_spacing="trailing")
+    assert samplers.fitted(pipeline, sampler) == ({"eta": 1.} if sampler == "stochastic" else {})
+    found = pipeline.scheduler
+    assert type(found).__name__ == "DDIMScheduler"
+    assert found.config.rescale_betas_zero_snr
+    assert found.config.timestep_spacing == "trailing"
+    assert not found.config.clip_sample, "latents are not pixels: their clean estimates leave -1..1"
+
+
 def test_flow_matching_adds_noise_by_its_own_setting():
     pipeline = FAMILIES["sd3"].build()
     assert samplers.fitted(pipeline, "stochastic") == {}
