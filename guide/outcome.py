@@ -53,7 +53,7 @@ class Result:
         """A row per picture, the variants of a seed one below the other; P is of the styles that were asked for."""
         targets = {target for target in self.report.rows["style_target"] if target}
         readings = {name: column for name, column in READINGS.items() if not (targets and name == "reads as")}
-        asked = f"P({targets.pop()})" if targets and max(map(len, targets)) <= NAMED else "P(style)"
+        asked = probability(targets)
         titles = {"P(style)": asked, "verdict P": f"verdict {asked}"}
         heads = (Column(titles.get(name, name), no_wrap=name in ("reads as", "verdict")) for name in readings)
         table = Table("seed", "", *heads, box=box.SIMPLE, padding=(0, 1, 0, 0))
@@ -118,10 +118,16 @@ def _watched(folder: Path) -> tuple[str, ...]:
     return tuple(watching.told(json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if '"watch"' in line))
 
 
+def probability(targets: set[str]) -> str:
+    """What the probability of the styles that were asked for is called: by the style's name where it is one and short, `P(baroque)`."""
+    return f"P({next(iter(targets))})" if len(targets) == 1 and max(map(len, targets)) <= NAMED else "P(style)"
+
+
 def caption(row: dict) -> tuple[str, ...]:
     """Two lines under a picture: the guide's readings, the verdict's."""
-    return (f"{said(row['style_top'])}, P(style) {said(row['style_probability'])}, {said(row['year'])}",
-            f"verdict: {said(row['verdict_style'])}, P(style) {said(row['verdict_style_probability'])}, {said(row['verdict_year'])}")
+    asked = probability({row["style_target"]} - {"", None})
+    return (f"{said(row['style_top'])}, {asked} {said(row['style_probability'])}, {said(row['year'])}",
+            f"verdict: {said(row['verdict_style'])}, {asked} {said(row['verdict_style_probability'])}, {said(row['verdict_year'])}")
 
 
 def said(value) -> str:

@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from safetensors import SafetensorError
 from torch import nn
 
+from guide import pipelines
 from probes import devices
 from probes.errors import UserError
 from recipes import training
@@ -72,6 +73,7 @@ def chosen(presets: dict[str, dict], name: str, **given) -> dict:
 @contextmanager
 def warm(start: Path | None) -> Iterator[None]:
     """Read the weights of a warm start inside; UserError where the folder holds none that fit the recipe."""
+    pipelines.hush()
     try:
         yield
     except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:

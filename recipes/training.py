@@ -149,9 +149,13 @@ def accelerator(device: torch.device | str = "cpu") -> Accelerator:
     # Parameters that freeze part-way, or that a batch does not touch, get no gradient.
     shared = DistributedDataParallelKwargs(find_unused_parameters=True)
     patient = InitProcessGroupKwargs(timeout=timedelta(hours=4))  # while the main process decodes a large folder
-    cpu = torch.device(device).type == "cpu"
-    precision = "bf16" if not cpu or bfloat16_pays() else "no"
+    precision, cpu = "bf16" if short(device) else "no", torch.device(device).type == "cpu"
     return Accelerator(mixed_precision=precision, cpu=cpu, kwargs_handlers=[shared, patient])
+
+
+def short(device: torch.device | str) -> bool:
+    """Whether `device` is faster in bfloat16: not every CPU is."""
+    return torch.device(device).type != "cpu" or bfloat16_pays()
 
 
 @cache

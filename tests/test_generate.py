@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 import cli
 from guide import pipelines
-from guide.outcome import Result
+from guide.outcome import Result, caption
 from guide.run import unread
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -83,6 +83,14 @@ def test_the_table_of_the_longest_name_fits_into_80_columns():
     assert "…" not in text
     assert text.count(f" {style} ") == 4
     assert text.count("P(style)") == 2
+
+
+@pytest.mark.parametrize(("target", "told"), [
+    ("baroque", "P(baroque) 0.12"), ("post-impressionism", "P(style) 0.12"), ("baroque+rococo", "P(style) 0.12"), ("", "P(style) 0.12")])
+def test_a_caption_says_whose_probability_it_is(target, told):
+    row = {"style_target": target, "style_top": "symbolism", "style_probability": 0.12, "year": 1889.0, "verdict_style": "rococo",
+           "verdict_style_probability": 0.12, "verdict_year": 1890.0}
+    assert caption(row) == (f"symbolism, {told}, 1889", f"verdict: rococo, {told}, 1890")
 
 
 def test_record_holds_what_was_asked_and_what_it_cost(run):
