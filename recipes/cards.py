@@ -238,10 +238,11 @@ def pipeline_card(work: Path, hardware: str, root: Path) -> str:
     )
     model = pipelines.find("embedded")
     side, latents, parameters = sizes(root / "guide" / "embedded" / "unet")
+    sampler = read(root / "guide" / "embedded" / "scheduler" / "scheduler_config.json").get("_class_name", "?")
     return f"""# The small text-to-image pipeline
 
 {side} pixels; `DiffusionPipeline.from_pretrained("<this folder>")` loads it with nothing of this project. Stable Diffusion XL's pipeline class around an
-`AutoencoderTiny` ({latents} latents), a {parameters} parameter `UNet2DConditionModel` (v-prediction, zero terminal SNR) and the text tower of the small CLIP in
+`AutoencoderTiny` ({latents} latents), a {parameters} parameter `UNet2DConditionModel` (v-prediction, zero terminal SNR), `{sampler}` and the text tower of the small CLIP in
 `probes/embedded/clip`. (diffusers remarks that it expected another class of autoencoder; the tiny one is meant.)
 With `num_inference_steps={model.steps}, guidance_scale={model.guidance_scale:g}, guidance_rescale={model.guidance_rescale:g}` and
 `generator=torch.Generator().manual_seed(seed)` it makes the pictures that `guide generate` calls unguided, of the prompt in the PNG's `parameters`.
