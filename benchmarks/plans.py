@@ -22,6 +22,7 @@ def measured(model: str, strategy: str, size: int, steps: int, batch: int) -> di
 
     from guide import pipelines, strategies
     from guide.brief import Brief
+    from guide.comparing.meter import resident_peak
     from guide.objectives import aimed
     from guide.run import Settings, sample
     from probes import encoders
@@ -37,7 +38,9 @@ def measured(model: str, strategy: str, size: int, steps: int, batch: int) -> di
         began = time.process_time()
         sample(pipeline, brief, tuple(range(batch)), chosen, aimed(brief, encoder), settings)
         times.append((time.process_time() - began) / batch)
-    return {"seconds": min(times), "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+    # A process inherits the ru_maxrss of the one that began it.
+    most = resident_peak() or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {"seconds": min(times), "memory": most * 1024}
 
 
 def apart(what: str, *arguments) -> dict:
