@@ -120,7 +120,8 @@ def _watched(folder: Path) -> tuple[str, ...]:
 
 def probability(targets: set[str]) -> str:
     """What the probability of the styles that were asked for is called: by the style's name where it is one and short, `P(baroque)`."""
-    return f"P({next(iter(targets))})" if len(targets) == 1 and max(map(len, targets)) <= NAMED else "P(style)"
+    name = next(iter(targets)) if len(targets) == 1 else "style"
+    return f"P({name if len(name) <= NAMED else 'style'})"
 
 
 def caption(row: dict) -> tuple[str, ...]:

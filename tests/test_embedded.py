@@ -58,6 +58,22 @@ assert images.shape == (1, 3, 128, 128) and images.isfinite().all() and images.s
     assert run.returncode == 0, run.stderr
 
 
+def test_the_sampler_that_ships_is_the_recipes_and_goes_through_the_noise_of_training():
+    pytest.importorskip("sklearn")
+    from diffusers import DDIMScheduler, DiffusionPipeline
+
+    from recipes import assemble, denoiser
+    found = DiffusionPipeline.from_pretrained(PIPELINE).scheduler
+    made = assemble.sampler()
+    assert type(found) is type(made)
+    assert {name: found.config.get(name) for name in made.config if not name.startswith("_")} == {
+        name: value for name, value in made.config.items() if not name.startswith("_")}
+    trained = DDIMScheduler(**denoiser.SCHEDULE)
+    assert torch.equal(found.alphas_cumprod[:-1], trained.alphas_cumprod[:-1])
+    assert found.alphas_cumprod[-1] < 1e-6, "of no signal at all the sampler makes next to none, to divide by"
+    assert not DDIMScheduler.from_config(found.config).config.clip_sample
+
+
 @pytest.mark.parametrize("path", WEIGHTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_weights_are_stored_in_sixteen_bits(path):
     if "heads" in path.parts:
