@@ -96,6 +96,7 @@ class _Guidance:
         self.recorder = replay.Recorder(denoiser, strategy.strength > 0, self._same_scheduler, controlnet)
         self.signature = inspect.signature(pipeline.scheduler.step)
         self.timesteps, self.index, self.count, self.conflicts, self.previous, self.grid = None, 0, 0, [], None, None
+        self.untouched = False  # image to image may leave no step to take
         self.goal, self.values, self.multipliers = objective, None, {}
         if strategy.strength:
             for module in (denoiser, controlnet, self.decoder.vae):

@@ -150,12 +150,13 @@ def _short(error: Exception) -> str:
     return f"{type(error).__name__}: {told[:160] + '...' if len(told) > 160 else told}".rstrip(".")
 
 
-CUT = "part of your input was truncated", "Token indices sequence length is longer"
+# Of prompts that are too long; of modules that a cast should leave in 32 bits, where there are none.
+NOISE = "part of your input was truncated", "Token indices sequence length is longer", "should be kept in float32: []"
 
 
 def hush() -> None:
-    """Leave out the libraries' bars for reading files from disk, those of downloads stay; and what they say of prompts that are too long,
-    at every call anew: `guide.run.unread` tells it once."""
+    """Leave out the libraries' bars for reading files from disk, those of downloads stay; and what they say of nothing, or of prompts
+    that are too long at every call anew: `guide.run.unread` tells it once."""
     import diffusers
     import transformers
 
@@ -167,4 +168,4 @@ def hush() -> None:
 
 
 def _tells_more(record) -> bool:
-    return not any(words in record.getMessage() for words in CUT)
+    return not any(words in record.getMessage() for words in NOISE)

@@ -68,16 +68,18 @@ def a1111(parameters: dict) -> str:
 
 
 def described(
-    brief, settings, *, seed: int, variant: str, strategy: str, strength: float, model: str, encoder: str, **costs: float
+    brief, settings, *, seed: int, variant: str, strategy: str, strength: float, model: str, encoder: str, sampler: str = "",
+    **costs: float,
 ) -> dict:
-    """What a picture says of itself: a guide.brief.Brief, the pipeline's settings, seed, strategy; `costs` per picture may follow."""
+    """What a picture says of itself: a guide.brief.Brief, the pipeline's settings, seed, strategy, sampler in words; `costs` per picture
+    may follow."""
     costs |= {"guidance_rescale": settings.guidance_rescale} if getattr(settings, "guidance_rescale", 0) else {}
     return plain({
         "tool": "guide", "prompt": brief.text(), "negative_prompt": brief.negative(), "subject": brief.prompt, "styles": brief.styles,
         "avoid": brief.avoid, "period": brief.period, "scene": brief.scene, "origin": brief.origin, "seed": seed, "variant": variant,
         "strategy": strategy, "strength": strength,
-        "steps": settings.steps, "guidance_scale": settings.guidance_scale, "size": f"{settings.width}x{settings.height}", "model": model,
-        "encoder": encoder, **costs,
+        "steps": settings.steps, "sampler": sampler, "guidance_scale": settings.guidance_scale,
+        "size": f"{settings.width}x{settings.height}", "model": model, "encoder": encoder, **costs,
     })  # fmt: skip
 
 

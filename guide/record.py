@@ -74,8 +74,10 @@ class Record:
     kind: str = "generate"
     seeds: tuple[int, ...] = ()
     device: str = ""
+    sampler: str = ""
+    """The scheduler in words (`guide.samplers.described`); empty where a run has several or none."""
     weights: dict[str, str] = field(default_factory=dict)
-    """sha256 of every set of weights used, by role."""
+    """sha256 of every set of weights used, by role; of a pipeline, its sampler's settings too."""
     files: list[dict] = field(default_factory=list)
     """Pictures that the run reads (`guide.transfer.sources.Source`): role, path, sha256 and, of an input, its name."""
     lineages: dict[str, object] = field(default_factory=dict)
@@ -184,7 +186,7 @@ def added(seeds: Sequence[int], together: Sequence[int]) -> list[str]:
 def unchanged(folder: str | Path, before: Record | None, weights: dict[str, str]) -> None:
     """UserError where the pictures that `earlier` found in the folder are of other weights than these, by role."""
     if before is not None and before.weights not in ({}, weights):
-        raise UserError(f"The folder {folder} holds pictures of other weights; choose another folder with --out.")
+        raise UserError(f"The folder {folder} holds pictures of other weights or another sampler; choose another folder with --out.")
 
 
 def writable(folder: Path) -> None:

@@ -161,8 +161,9 @@ def generate(request: Request, on_progress: Progress = lambda what, done, total:
             variants["guided"] = replace(strategy, strength=found.strength)
         context.tell(str(found))
     context.tell(*remarks(request, pipeline, encoder))
+    now.sampler = samplers.described(pipeline, needed)
     if more or pipeline.scheduler is not own:
-        context.tell(f"{request.strategy} needs a {needed} sampler: all pictures are made by {samplers.described(pipeline, needed)}.")
+        context.tell(f"{request.strategy} needs a {needed} sampler: all pictures are made by {now.sampler}.")
     context.write()
     jobs = list(_missing(request, variants))
     total, done = len(jobs) * settings.steps, 0
@@ -177,7 +178,8 @@ def generate(request: Request, on_progress: Progress = lambda what, done, total:
         images, trace, costs = sample(pipeline, brief, seeds, variants[variant], objective, settings, stepped, watch, more)
         for seed, image in zip(seeds, images, strict=True):
             made = {"seed": seed, "variant": variant, "strategy": request.strategy if variant == "guided" else variant}
-            said = png.described(brief, settings, **made, strength=variants[variant].strength, model=request.model, encoder=request.encoder)
+            said = png.described(brief, settings, **made, strength=variants[variant].strength, model=request.model, encoder=request.encoder,
+                                 sampler=now.sampler)
             said |= {"goals": record.plain(request.goals.described())} if request.goals and variant == "guided" else {}
             path = picture(request.out, seed, variant)
             if not path.is_file():
@@ -251,8 +253,11 @@ def unlike(trace: Sequence[dict], known: Sequence[str]) -> list[str]:
 
 
 def fingerprint(pipeline) -> str:
-    """SHA-256 over the pipeline's weights: of tensors above a million entries every 97th, so that large models take seconds."""
-    digest = sha256()
+    """SHA-256 over the pipeline's weights, of tensors above a million entries every 97th so that large models take seconds, and over its
+    sampler's kind and settings: pictures of another one are others."""
+    scheduler = pipeline.scheduler
+    settings = sorted((name, value) for name, value in scheduler.config.items() if not name.startswith("_"))
+    digest = sha256(f"{type(scheduler).__name__} {settings}".encode())
     for name, part in sorted(pipeline.components.items()):
         for key, tensor in sorted(part.state_dict().items()) if isinstance(part, nn.Module) else ():
             flat = tensor.detach().flatten()

@@ -7,6 +7,7 @@ Needs `work/autoencoder/vae` and the frozen text tower in `work/clip/model`. SDX
 text embedding into the time embedding: a style word then modulates every block, which short training can learn.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +20,7 @@ from diffusers.models.attention_processor import AttnProcessor
 from rich.progress import track
 from torch import nn
 from torch.nn import functional as F
-from transformers import CLIPTokenizer
+from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 
 from probes.atomic import replacing
 from probes.errors import UserError
@@ -27,7 +28,7 @@ from recipes import data, options
 from recipes.captions import caption
 from recipes.convolution import quicken
 from recipes.growth import grown
-from recipes.text_tower import condition, same, to_transformers
+from recipes.text_tower import condition, to_transformers
 from recipes.training import Run, train, write
 
 SIDE, LATENT = 128, 16
@@ -83,6 +84,16 @@ def config(clip: open_clip.CLIP, side: int = SIDE, **sizes) -> dict:
     return CONFIG | inside | {"sample_size": side // 8} | sizes
 
 
+def _changed(start: Path, tower: CLIPTextModelWithProjection, vae: AutoencoderTiny) -> Iterator[tuple[str, str, str]]:
+    """Of what the network of the pipeline in `start` learned with, where the pipeline has it: which is another one now, where it lies in
+    `work`, and what that means. Of the autoencoder the encoder counts; a decoder may be sharpened afterwards."""
+    words, coder = start / "text_encoder_2", start / "vae"
+    if words.exists() and not options.alike(tower, CLIPTextModelWithProjection.from_pretrained(words)):
+        yield "text tower", "clip", "what words say is"
+    if coder.exists() and not options.alike(vae.encoder, AutoencoderTiny.from_pretrained(coder).encoder):
+        yield "autoencoder", "autoencoder", "what latents mean is"
+
+
 def main(
     folder: options.Data,
     work: options.Work = Path("work"),
@@ -130,9 +141,9 @@ def main(
     options.tell_start(start, run)
     if start and run.kept is None and run.main:
         with options.warm(start):
-            known = same(tower, start)
-        if not known:
-            typer.echo(f"--start was trained with another text tower than {work / 'clip'} has: what words say is learned anew.")
+            changed = list(_changed(start, tower, vae))
+        for part, place, learned in changed:
+            typer.echo(f"--start was trained with another {part} than {work / place} has: {learned} learned anew.")
     alphas = DDIMScheduler(**SCHEDULE).alphas_cumprod.to(device)
     generator, rng = run.generator, run.rng
     weights = torch.tensor(data.balance(table, style=0.5)[rows])

@@ -91,6 +91,15 @@ def whole(model: Model) -> Model:
     return model
 
 
+def alike(ours: nn.Module, theirs: nn.Module) -> bool:
+    """Whether two networks have the same weights, to the 16 bits that they are stored in."""
+    mine, other = ours.state_dict(), theirs.state_dict()
+    return mine.keys() == other.keys() and all(
+        value.shape == other[name].shape and torch.allclose(value.float().cpu(), other[name].float(), rtol=2e-3, atol=1e-4)
+        for name, value in mine.items()
+    )
+
+
 def tell_start(start: Path | None, run: training.Run):
     """Say that a warm start does not count where a checkpoint goes on, weights and all."""
     if start and run.kept is not None and run.main:

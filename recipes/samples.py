@@ -52,10 +52,7 @@ class Studio:
         self.model, self.pipeline = pipelines.find(model), pipelines.load(model, device)
         self.steps = steps or self.model.steps
         self.weights = run.fingerprint(self.pipeline)
-        scheduler = self.pipeline.scheduler
-        asked = f"{type(scheduler).__name__} {sorted(scheduler.config.items())}"
-        guidance = f"{self.model.guidance_scale:g}-{self.model.guidance_rescale:g}"
-        way = f"{self.steps}-steps-guidance-{guidance}-{hashlib.sha256(asked.encode()).hexdigest()[:8]}"
+        way = f"{self.steps}-steps-guidance-{self.model.guidance_scale:g}-{self.model.guidance_rescale:g}"
         self.folder = work / "samples" / f"{self.weights[:12]}-{way}"
 
     def paint(self, wishes: Sequence[Wish]) -> np.ndarray:

@@ -1,7 +1,5 @@
 """The small CLIP's text tower as transformers' `CLIPTextModelWithProjection`: same weights under the other library's names."""
 
-from pathlib import Path
-
 import open_clip
 import torch
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
@@ -49,18 +47,6 @@ def to_transformers(clip: open_clip.CLIP, tokenizer: CLIPTokenizer) -> CLIPTextM
     model = CLIPTextModelWithProjection(config).eval()
     model.load_state_dict({name: value.detach().float() for name, value in target.items()}, strict=True)
     return model.requires_grad_(False)
-
-
-def same(tower: CLIPTextModelWithProjection, pipeline: Path) -> bool:
-    """Whether the pipeline in this folder has the tower's weights, to the 16 bits that they are stored in; True where it has no tower."""
-    folder = pipeline / "text_encoder_2"
-    if not folder.exists():
-        return True
-    ours, theirs = tower.state_dict(), CLIPTextModelWithProjection.from_pretrained(folder).state_dict()
-    return ours.keys() == theirs.keys() and all(
-        value.shape == theirs[name].shape and torch.allclose(value.float().cpu(), theirs[name].float(), rtol=2e-3, atol=1e-4)
-        for name, value in ours.items()
-    )
 
 
 @torch.no_grad()

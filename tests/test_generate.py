@@ -2,6 +2,7 @@
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from functools import lru_cache
@@ -11,6 +12,7 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+from diffusers import DDIMScheduler
 from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner
@@ -101,6 +103,7 @@ def test_record_holds_what_was_asked_and_what_it_cost(run):
     assert record["request"]["brief"]["styles"] == [["baroque", 1.]]
     assert record["request"]["settings"]["steps"] == STEPS
     assert set(record["weights"]) == {"pipeline", "encoder", "verdict"}
+    assert record["sampler"] == "UniPCMultistep"
     assert len(record["rows"]) == 4
     assert record["costs"]["guided denoiser"] == record["costs"]["unguided denoiser"] > 0
     assert record["costs"]["guided decodes"] > 0
@@ -217,6 +220,22 @@ def test_size_is_width_by_height(tmp_path):
     assert done.exit_code == 0, done.output
     assert Image.open(tmp_path / "seed-0000-unguided.png").size == (64, 96)
     assert not (tmp_path / "seed-0000-guided.png").exists()
+
+
+def test_pictures_of_another_sampler_are_not_gone_on_with(tmp_path):
+    model, out = shutil.copytree(pipelines.EMBEDDED, tmp_path / "model"), tmp_path / "run"
+    command = ("generate", "--style", "baroque", "--model", str(model), "--size", "64", "--steps", "2", "--seeds", "0", "--strategy",
+               "unguided", "--out", str(out))
+    assert guide(*command).exit_code == 0
+    assert "Sampler: UniPCMultistep" in Image.open(out / "seed-0000-unguided.png").text["parameters"]
+    pipelines.load.cache_clear()
+    DDIMScheduler.from_pretrained(model, subfolder="scheduler").save_pretrained(model / "scheduler")
+    index = model / "model_index.json"
+    index.write_text(index.read_text().replace("UniPCMultistepScheduler", "DDIMScheduler"))
+    (out / "seed-0000-unguided.png").rename(out / "seed-0001-unguided.png")
+    done = guide(*command)
+    assert done.exit_code == 2
+    assert "another sampler; choose another folder with --out" in " ".join(done.stderr.split())
 
 
 def test_the_end_of_a_prompt_that_is_too_long_is_told_once(tmp_path):

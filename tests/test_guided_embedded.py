@@ -1,6 +1,7 @@
 """What `guided` promises, on the pipeline that ships."""
 import pytest
 import torch
+from diffusers import AutoPipelineForImage2Image
 from tiny_pipelines import Warmth
 
 from guide import pipelines
@@ -40,3 +41,13 @@ def test_one_image_alone_and_in_a_batch(pipeline):
     assert torch.allclose(together[1], alone[0], atol=1e-3)
     assert run.trace[0]["residual"] < 1e-5
     assert all(row["skipped"] == 0 for row in run.trace)
+
+
+def test_image_to_image_without_a_step_to_take_ends_as_without_guidance(pipeline):
+    painter = AutoPipelineForImage2Image.from_pipe(pipeline)
+    options = {"image": torch.rand(1, 3, 128, 128), "strength": .1, "num_inference_steps": 4, "output_type": "pt"}
+    plain = painter("a baroque painting", **options).images
+    with guided(painter, Warmth(), CleanImage(), seeds=(1,)) as run:
+        images = painter("a baroque painting", **options).images
+    assert images.shape == plain.shape
+    assert run.trace == []

@@ -159,19 +159,23 @@ def test_a_museum_with_styles_of_its_own_trains_and_is_told_that_nothing_judges_
     assert "they need paintings in styles that the judges know" in capsys.readouterr().out
 
 
-def test_a_warm_start_under_another_text_tower_says_so(folder, work, tmp_path, capsys):
+@pytest.mark.parametrize(("part", "weights"), [
+    ("text tower", "text_encoder_2/model.safetensors"), ("autoencoder", "vae/diffusion_pytorch_model.safetensors")])
+def test_a_warm_start_under_another_text_tower_or_autoencoder_says_so(part, weights, folder, work, tmp_path, capsys):
     from recipes import assemble
     assemble.main(work, tmp_path)
     start = tmp_path / "guide" / "embedded"
     for name in ("autoencoder", "clip"):
         shutil.copytree(work / name, tmp_path / "work" / name)
     recipe("denoiser", folder, tmp_path / "work", start=start, steps=1)
-    assert "another text tower" not in capsys.readouterr().out
-    weights = start / "text_encoder_2" / "model.safetensors"
+    assert "was trained with another" not in capsys.readouterr().out
+    weights = start / weights
     save_file({name: value * 1.1 for name, value in load_file(weights).items()}, weights, {"format": "pt"})
     shutil.rmtree(tmp_path / "work" / "denoiser")
     recipe("denoiser", folder, tmp_path / "work", start=start, steps=1)
-    assert "another text tower" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert told.count("was trained with another") == 1
+    assert f"another {part} than" in told
 
 
 @pytest.mark.parametrize("name", ["autoencoder", "denoiser"])

@@ -120,6 +120,24 @@ def test_a_flow_model_cannot_be_inverted_and_says_so(embedded_encoder, photo):
         call(engine(sd3(), embedded_encoder, photo, invert=True), photo)
 
 
+@pytest.mark.parametrize(("options", "told"), [
+    (("--steps", "1"), "leaves none of 1 steps to paint; give --steps 2 or more"),
+    (("--strength", "0.02"), "A strength of 0.02 leaves none of 25 steps to paint; give --steps 50 or more"),
+    (("--steps", "1", "--invert"), "One step is too few for an inversion")])
+def test_a_run_without_a_step_to_take_is_refused(tmp_path, options, told):
+    Image.fromarray(skimage.chelsea()).resize((64, 64)).save(tmp_path / "cat.png")
+    out = tmp_path / "run"
+    done = CliRunner().invoke(app, ["transfer", str(tmp_path / "cat.png"), "--style", "ukiyo-e", "--engine", "diffusion", "--out", str(out),
+                                    "--device", "cpu", *options])
+    assert done.exit_code == 2, done.output
+    assert told in " ".join(done.stderr.split())
+    assert not list(out.rglob("*.png"))
+
+
+def test_a_step_where_flow_pipelines_round_up_is_taken(embedded_encoder, photo):
+    assert len(call(engine(sd3(), embedded_encoder, photo, guidance=0., strength=.2), photo)[1]) == 1
+
+
 @pytest.mark.slow
 def test_the_embedded_pipeline_from_the_command_line(tmp_path):
     Image.fromarray(skimage.chelsea()).resize((128, 96)).save(tmp_path / "cat.png")

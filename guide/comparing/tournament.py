@@ -66,7 +66,9 @@ def compare(
             loaded[setting.model] = pipelines.load(setting.model, process.device, None if asked.dtype == "auto" else asked.dtype)
             weights = fingerprint(loaded[setting.model])
             if before is not None and before.weights.get(f"pipeline {setting.model}", weights) != weights:
-                raise UserError(f"The folder {asked.out} holds pictures of other weights; choose another folder with --out.")
+                raise UserError(
+                    f"The folder {asked.out} holds pictures of other weights or another sampler; choose another folder with --out."
+                )
             now.weights[f"pipeline {setting.model}"] = weights
         return loaded[setting.model]
 

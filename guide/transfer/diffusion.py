@@ -1,5 +1,6 @@
 """The engine *diffusion*: image to image, or DDIM inversion and back, of any diffusers pipeline under `guided()`."""
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -8,7 +9,7 @@ import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
-from guide import pipelines, strategies
+from guide import pipelines, prediction, strategies
 from guide.guided import guided
 from guide.run import fingerprint
 from guide.seeds import generators
@@ -89,12 +90,24 @@ class Diffusion:
     @classmethod
     def of(cls, request: Request, encoder: Encoder, photos: Sequence, device: str) -> "Diffusion":
         pipeline = pipelines.load(request.model, device, None if request.dtype == "auto" else request.dtype)
-        return cls(request, Pixels.of(request, encoder, photos), pipeline, {"pipeline": fingerprint(pipeline)})
+        found = cls(request, Pixels.of(request, encoder, photos), pipeline, {"pipeline": fingerprint(pipeline)})
+        if request.invert and found.asked < 2:
+            raise UserError("One step is too few for an inversion; give --steps 2 or more, or leave --invert out.")
+        rounded_up = prediction.family(pipeline.scheduler) == prediction.FLOW  # their pipelines take a part of a step as a whole one
+        if not request.invert and not rounded_up and 0 < found.strength * found.asked < 1:
+            raise UserError(f"A strength of {found.strength:g} leaves none of {found.asked} steps to paint; give --steps "
+                            f"{math.ceil(1 / found.strength)} or more, or a greater --strength.")
+        return found
+
+    @property
+    def asked(self) -> int:
+        """Steps from nothing but noise."""
+        return self.request.steps or pipelines.find(self.request.model).steps or STEPS
 
     @property
     def steps(self) -> int:
-        steps = self.request.steps or pipelines.find(self.request.model).steps or STEPS
-        return steps if self.request.invert else max(1, min(int(steps * self.strength), steps))
+        """Of these, those that this run takes."""
+        return self.asked if self.request.invert else max(1, min(int(self.asked * self.strength), self.asked))
 
     @property
     def strength(self) -> float:
@@ -145,10 +158,9 @@ class Diffusion:
             raise UserError(f"{type(self.pipeline).__name__} has no image-to-image pipeline in diffusers ({str(error)[:120]}); take "
                             "another --model, or --engine pixels.") from None
         pipeline.set_progress_bar_config(disable=True)
-        steps = self.request.steps or pipelines.find(self.request.model).steps or STEPS
         with guided(pipeline, goal, strategy, seeds=[seed], on_step=seen):
             return pipeline(image=source, strength=self.strength, generator=generators([seed]), output_type="pt",
-                            **self._arguments(pipeline, source, steps)).images
+                            **self._arguments(pipeline, source, self.asked)).images
 
     def _inverted(self, source: Tensor, seed: int, goal: Held, strategy, seen: Callable) -> Tensor:
         """DDIM run backward from the photograph (arXiv:2010.02502, section 4.3), without classifier-free guidance, then forward guided."""
@@ -156,7 +168,7 @@ class Diffusion:
         if "beta_start" not in scheduler.config or not hasattr(pipeline, "vae"):
             raise UserError(f"{type(pipeline).__name__} with {type(scheduler).__name__} cannot be inverted by DDIM; leave --invert out, or "
                             "take a model such as embedded, stable-diffusion-1.5 or sdxl.")
-        steps = self.request.steps or pipelines.find(self.request.model).steps or STEPS
+        steps = self.asked
         try:
             latents = encoded(pipeline, source)
             backward = self._arguments(pipeline, source, steps) | {"prompt": words.SOURCE, "guidance_scale": 1.}
