@@ -268,6 +268,8 @@ A ratio above 1.1 is marked: the picture overstates the style. Where the verdict
 {sheets}
 ## Limits
 Colours, light and layout of a style and genre come through, objects and faces mostly do not. The pictures are made by a machine and say so in their metadata.
+With another scheduler of diffusers from the same configuration DDIM, Euler, DPM-Solver, PNDM, DEIS, LMS and TCD paint nearly the same pictures, those that add noise
+(DDPM, Euler ancestral) others, flatter ones; Heun and KDPM2 ancestral break on a schedule that begins without signal, and LCM wants a distilled model.
 """
 
 
