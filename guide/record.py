@@ -17,7 +17,9 @@ from probes.atomic import write_text
 from probes.errors import UserError
 from probes.plain import plain
 
-__all__ = ["Record", "added", "commit", "earlier", "now", "plain", "read", "together", "typed", "unchanged", "versions", "writable"]
+__all__ = [
+    "Record", "added", "commit", "earlier", "foreign", "now", "plain", "read", "together", "typed", "unchanged", "versions", "writable",
+]  # fmt: skip
 
 SCHEMA = 1
 KINDS = ("generate", "compare", "transfer", "invert")
@@ -186,7 +188,12 @@ def added(seeds: Sequence[int], together: Sequence[int]) -> list[str]:
 def unchanged(folder: str | Path, before: Record | None, weights: dict[str, str]) -> None:
     """UserError where the pictures that `earlier` found in the folder are of other weights than these, by role."""
     if before is not None and before.weights not in ({}, weights):
-        raise UserError(f"The folder {folder} holds pictures of other weights or another sampler; choose another folder with --out.")
+        raise foreign(folder)
+
+
+def foreign(folder: str | Path) -> UserError:
+    """What is raised where a folder's pictures are of other weights than those at hand."""
+    return UserError(f"The folder {folder} holds pictures of other weights or another sampler; choose another folder with --out.")
 
 
 def writable(folder: Path) -> None:

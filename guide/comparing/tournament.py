@@ -66,9 +66,7 @@ def compare(
             loaded[setting.model] = pipelines.load(setting.model, process.device, None if asked.dtype == "auto" else asked.dtype)
             weights = fingerprint(loaded[setting.model])
             if before is not None and before.weights.get(f"pipeline {setting.model}", weights) != weights:
-                raise UserError(
-                    f"The folder {asked.out} holds pictures of other weights or another sampler; choose another folder with --out."
-                )
+                raise record.foreign(asked.out)
             now.weights[f"pipeline {setting.model}"] = weights
         return loaded[setting.model]
 
