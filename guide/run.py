@@ -16,6 +16,7 @@ from guide import pipelines, png, record, samplers, strategies, tuning, watching
 from guide.brief import Brief, learned, per_prompt
 from guide.context import begin
 from guide.goals import Goals
+from guide.loops.particles import Particles
 from guide.loops.sample import Loop, Sampler
 from guide.objectives import aimed
 from guide.outcome import Result, outcome, picture
@@ -107,13 +108,8 @@ class Request:
         return strategies.load(preset.key, strength=strength)
 
 
-def sample(pipeline, brief: Brief, seeds: Sequence[int], strategy: Strategy, objective: Objective | None, settings: Settings,
-           on_step: Callable[[], None] = lambda: None, watch: Sequence[Watch] = (), more: Mapping[str, Any] | None = None
-           ) -> tuple[Tensor, list[dict], dict[str, float]]:
-    """One batch of pictures of one brief, a seed each -> images (n, 3, h, w) in [0, 1] on the CPU, the trace per step, costs.
-
-    `more`: what else the pipeline is called with, as `eta`.
-    """
+def arguments(pipeline, brief: Brief, settings: Settings, more: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What the pipeline is called with for this brief, of what it accepts; `more`: what else, as `eta`."""
     accepted = inspect.signature(pipeline.__call__).parameters
     # Guidance by a second pass, where the model takes no scale as an input (Qwen-Image), needs a negative prompt to happen at all.
     second = "true_cfg_scale" in accepted and not getattr(getattr(pipeline, "transformer", None), "config", {}).get("guidance_embeds", True)
@@ -122,11 +118,19 @@ def sample(pipeline, brief: Brief, seeds: Sequence[int], strategy: Strategy, obj
               "width": settings.width or None, "height": settings.height or None}
     if settings.guidance_rescale:
         wishes["guidance_rescale"] = settings.guidance_rescale
-    wishes |= more or {}
+    return {name: value for name, value in (wishes | dict(more or {})).items() if name in accepted}
+
+
+def sample(pipeline, brief: Brief, seeds: Sequence[int], strategy: Strategy, objective: Objective | None, settings: Settings,
+           on_step: Callable[[], None] = lambda: None, watch: Sequence[Watch] = (), more: Mapping[str, Any] | None = None
+           ) -> tuple[Tensor, list[dict], dict[str, float]]:
+    """One batch of pictures of one brief, a seed each -> images (n, 3, h, w) in [0, 1] on the CPU, the trace per step, costs.
+
+    `more`: what else the pipeline is called with, as `eta`.
+    """
     tiny = _tiny(settings.tiny, str(pipeline.device), pipeline.dtype) if settings.tiny else None
     spare = partial(_tiny, settings.spare, str(pipeline.device), pipeline.dtype) if settings.spare else None
-    sampler = Sampler(pipeline, {name: value for name, value in wishes.items() if name in accepted}, objective, tiny, on_step,
-                      tuple(watch), spare)
+    sampler = Sampler(pipeline, arguments(pipeline, brief, settings, more), objective, tiny, on_step, tuple(watch), spare)
     return sampler(seeds, strategy)
 
 
@@ -233,7 +237,11 @@ def remarks(request: Request, pipeline, encoder: Encoder) -> list[str]:
     if ends:
         more = f" (nor the ends of {len(ends) - 1} other prompts)" if len(ends) > 1 else ""
         lines.append(f"The prompt is too long for the model, which does not read its end: {ends[0]!r}{more}.")
-    if request.watch and isinstance(request.preset(), Loop):
+    preset = request.preset()
+    if isinstance(preset, Particles) and request.settings().steps <= preset.every:
+        lines.append(f"With so few steps {request.strategy} compares its {preset.n} particles at the end alone: it does what best-of does; "
+                     f"give --steps {2 * preset.every} or more.")
+    if request.watch and isinstance(preset, Loop):
         lines.append(f"{request.strategy} chooses among whole runs and steers none from inside, so that nothing is watched in its steps.")
     return lines
 

@@ -238,6 +238,17 @@ def test_pictures_of_another_sampler_are_not_gone_on_with(tmp_path):
     assert "another sampler; choose another folder with --out" in " ".join(done.stderr.split())
 
 
+@pytest.mark.parametrize(("steps", "told"), [(5, True), (6, False)])
+def test_particles_that_are_never_compared_before_the_end_are_told(tmp_path, steps, told):
+    done = guide("generate", "--style", "baroque", "--strategy", "fk", "--size", "64", "--steps", str(steps), "--seeds", "0",
+                 "--device", "cpu", "--out", str(tmp_path / "run"))
+    assert done.exit_code == 0, done.output
+    rows = [json.loads(row) for row in (tmp_path / "run" / "trace.jsonl").read_text().splitlines()]
+    compared = [row["step"] for row in rows if "ess" in row and row["step"] < steps - 1]
+    assert bool(compared) != told
+    assert ("it does what best-of does; give --steps 10 or more" in " ".join(done.stderr.split())) == told
+
+
 def test_the_end_of_a_prompt_that_is_too_long_is_told_once(tmp_path):
     words = "lemons and oranges on a silver plate on a dark table " * 3 + "and a zebra"
     command = (sys.executable, "-m", "cli", "generate", "--style", "baroque", "--prompt", words, "--steps", "1", "--seeds", "0,1")

@@ -3,7 +3,7 @@ import json
 
 import pytest
 import torch
-from diffusers import DDIMScheduler
+from diffusers import DDIMScheduler, UniPCMultistepScheduler
 from PIL import Image
 from tiny_pipelines import flux, sd, sd3, sdxl
 from typer.testing import CliRunner
@@ -115,6 +115,13 @@ def test_an_inversion_leaves_the_pipeline_as_it_was(embedded_encoder, photo):
     assert pipeline.scheduler is scheduler
 
 
+@pytest.mark.parametrize(("options", "sampler"), [({}, "UniPCMultistep"), ({"invert": True}, "DDIM")])
+def test_an_engine_says_its_sampler(embedded_encoder, photo, options, sampler):
+    pipeline = sd()
+    pipeline.scheduler = UniPCMultistepScheduler.from_config(pipeline.scheduler.config)
+    assert engine(pipeline, embedded_encoder, photo, **options).sampler == sampler
+
+
 def test_a_flow_model_cannot_be_inverted_and_says_so(embedded_encoder, photo):
     with pytest.raises(UserError, match="cannot be inverted"):
         call(engine(sd3(), embedded_encoder, photo, invert=True), photo)
@@ -146,6 +153,8 @@ def test_the_embedded_pipeline_from_the_command_line(tmp_path):
     assert done.exit_code == 0, done.output
     with Image.open(tmp_path / "out" / "seed-0000-cat.png") as picture:
         assert picture.size == (128, 96)
-        assert json.loads(picture.text["guide"])["model"] == "embedded"
+        said = json.loads(picture.text["guide"])
+        assert (said["model"], said["sampler"]) == ("embedded", "UniPCMultistep")
+    assert json.loads((tmp_path / "out" / "record.json").read_text())["sampler"] == "UniPCMultistep"
     rows = [json.loads(line) for line in (tmp_path / "out" / "trace.jsonl").read_text().splitlines()]
     assert any(row["guided"] for row in rows)

@@ -1,5 +1,4 @@
 """The engine *diffusion*: image to image, or DDIM inversion and back, of any diffusers pipeline under `guided()`."""
-import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,9 +8,9 @@ import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
-from guide import pipelines, prediction, strategies
+from guide import pipelines, prediction, samplers, strategies
 from guide.guided import guided
-from guide.run import fingerprint
+from guide.run import Settings, arguments, fingerprint
 from guide.seeds import generators
 from guide.transfer import content, statistics, words
 from guide.transfer.inversion import Backward
@@ -113,6 +112,11 @@ class Diffusion:
     def strength(self) -> float:
         return NOISE if self.request.strength is None else min(self.request.strength, 1.)
 
+    @property
+    def sampler(self) -> str:
+        """In words; an inversion and its way back are DDIM's."""
+        return "DDIM" if self.request.invert else samplers.described(self.pipeline, "")
+
     def notes(self) -> list[str]:
         """What this run cannot do as well as asked."""
         asked = self.request.strength or 0.
@@ -142,13 +146,8 @@ class Diffusion:
         return made.cpu(), rows, {"guidance": strategy.strength, "drawn_back": 1 - share}
 
     def _arguments(self, pipeline, source: Tensor, steps: int) -> dict:
-        request, model = self.request, pipelines.find(self.request.model)
-        brief = request.brief
-        wishes = {"prompt": brief.text() if brief.styles or brief.period or brief.prompt else "a painting",
-                  "negative_prompt": brief.negative() or None, "num_inference_steps": steps, "guidance_scale": model.guidance_scale,
-                  "height": source.shape[2], "width": source.shape[3]}
-        accepted = inspect.signature(pipeline.__call__).parameters
-        return {name: value for name, value in wishes.items() if name in accepted}
+        settings = Settings.of(pipelines.find(self.request.model), steps)
+        return arguments(pipeline, self.request.brief, replace(settings, width=source.shape[3], height=source.shape[2]))
 
     def _image_to_image(self, source: Tensor, seed: int, goal: Held, strategy, seen: Callable) -> Tensor:
         from diffusers import AutoPipelineForImage2Image

@@ -35,6 +35,8 @@ class Pixels:
     references: tuple[Tensor, ...]
     first: Tensor
 
+    sampler = ""
+
     @classmethod
     def of(cls, request: Request, encoder: Encoder, photos: Sequence) -> "Pixels":
         references = tuple(reference.opened(path).to(encoder.device) for path, _ in request.references)

@@ -42,6 +42,7 @@ def transfer(request: Request, on_progress: Progress = lambda what, done, total:
     photos, skipped = photographs(sources, request, device)
     engine, weights = _engine(request, encoder, photos, device)
     context.weigh(**weights)
+    now.sampler = engine.sampler
     now.costs = dict(context.before.costs) if context.before else {}
     context.tell(*skipped, *(f"{photo.path}: {line}" for photo in photos.values() for line in photo.notes), *engine.notes(),
                  *film.unfilmed(request.film, (picture(request.out, name, seed) for name in photos for seed in request.seeds)))
@@ -95,7 +96,7 @@ def _said(request: Request, photo: Opened, seed: int, encoder: Encoder, engine) 
     return record.plain({
         "tool": "guide", "kind": "transfer", "prompt": brief.text() if brief.styles or brief.period else brief.prompt,
         "subject": brief.prompt, "styles": brief.styles, "avoid": brief.avoid, "period": brief.period, "seed": seed,
-        "variant": "transferred", "strategy": request.engine, "strength": engine.strength, "steps": engine.steps,
+        "variant": "transferred", "strategy": request.engine, "strength": engine.strength, "steps": engine.steps, "sampler": engine.sampler,
         "model": request.model if request.engine == "diffusion" else "pixels", "encoder": request.encoder,
         "input": Path(photo.path).name, "input_sha256": photo.sha256,
         "references": [[Path(path).name, weight] for path, weight in request.references], "keep": request.keep,
