@@ -76,6 +76,17 @@ def gain(figures: Mapping) -> str:
     )
 
 
+def robustness(figures: Mapping) -> str:
+    """What learning from damaged and adversarial pictures does to the style head's reading of paintings as they are and damaged."""
+    clean, worse = figures["clean"]["robust less plain"], figures["damaged"]["robust less plain"]
+    accuracy = {kind: 100 * (figures[kind]["robust"]["accuracy"] - figures[kind]["plain"]["accuracy"]) for kind in ("clean", "damaged")}
+    return (
+        f"on paintings as they are {gain(clean)} ({accuracy['clean']:+.1f} points of accuracy); on the same ones noised, blurred or autoencoded "
+        f"{worse['gain']:+.3f} ({signed(worse['interval'])}), {worse['balanced_accuracy']:.3f} against {worse['of the other']:.3f} "
+        f"({accuracy['damaged']:+.1f} points)"
+    )
+
+
 def year(figures: Mapping) -> str:
     low, high = figures["interval"]
     return (

@@ -46,6 +46,7 @@ def reading(work: Path) -> str:
     style, period, content, scene, origin = (read(work / "heads" / f"{name}.json") for name in ("style", "period", "content", "scene", "origin"))
     artifacts, domain = (read(work / "heads" / f"{name}.json") for name in ("artifacts", "domain"))
     baseline, together = read(work / "baseline" / "figures.json"), read(work / "agreement.json")
+    robustness = read(work / "robustness.json")
     size = f", {baseline['parameters'] / 1e6:.1f} M parameters, {baseline['steps']} steps" if baseline else ""
     said = (("scene", scene), ("origin", origin), ("artifacts", artifacts), ("out of domain", domain))
     more = "\n".join(f"- {name.capitalize()}: {card['reliability']}." for name, card in said if "reliability" in card)
@@ -62,6 +63,7 @@ On artists that neither the CLIP nor the heads have seen; intervals from a boots
 - Recall of the linear head: {of(style, lines.recalls, "metrics", "linear")}.
 - A supervised residual network of the same trunk, from scratch on the same images (`recipes.baseline`{size}): {of(baseline, lines.style, "other half")}.
   The CLIP's linear head less that: {of(together, lines.gain, "clip against the baseline")}.
+- What robustness costs, the linear head less that of a CLIP trained as long on undamaged paintings alone (`recipes.robustness`): {of(robustness, lines.robustness)}.
 - Year: {of(period, lines.year, "metrics")}; before recalibration {of(period, lambda said: f"{said['mae']:.1f} years", "metrics", "before recalibration")}; from the embedding alone {of(period, lambda said: f"{said['mae']:.1f} years, Spearman {said['spearman']:.2f}", "metrics", "embedding alone")}.
 - Sensitivity of the style head (`recipes.sensitivity`): {of(style, lambda said: said["sentence"], "sensitivity")}
 - Genre, zero-shot: {of(content, lines.style, "metrics", "genre")}.

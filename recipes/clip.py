@@ -73,12 +73,14 @@ def main(
     steps: options.Steps = None,
     seed: options.Seed = 0,
     preset: options.Preset = "cpu",
+    plain: Annotated[bool, typer.Option("--plain", help="Undamaged images alone, to see what robustness costs.")] = False,
 ):
-    """The small CLIP; its image and text towers, tokenizer and configuration, in `work/clip/model`."""
+    """The small CLIP; its image and text towers, tokenizer and configuration, in `work/clip/model`, or `work/plain/model`."""
     sizes = options.chosen(PRESETS, preset, minutes=minutes, batch_size=batch_size)
     config, batch_size = sizes["config"], sizes["batch_size"]
     accelerator = options.accelerator(device, steps is not None)
-    device, target = accelerator.device, work / "clip" / "model"
+    device, place = accelerator.device, work / ("plain" if plain else "clip")
+    target = place / "model"
     with accelerator.main_process_first():
         images, table = data.paintings(folder, work)
         # The text tower of a warm start knows its own tokens; another vocabulary would scramble them.
@@ -113,9 +115,9 @@ def main(
     ]
     optimizer = torch.optim.AdamW(groups, 1e-3, betas=(0.9, 0.98))
     budget = {"minutes": sizes["minutes"], "steps": steps, "seed": seed}
-    run = Run(models, optimizer, work / "clip", decay=0.998, accelerator=accelerator, **budget)
+    run = Run(models, optimizer, place, decay=0.998, accelerator=accelerator, **budget)
     options.tell_start(start, run)
-    generator, rng, marker, coder = run.generator, run.rng, work / "clip" / "text-frozen", work / "autoencoder" / "vae"
+    generator, rng, marker, coder = run.generator, run.rng, place / "text-frozen", work / "autoencoder" / "vae"
 
     names = [style for style in table["style"].value_counts().index if style]
     genres = list(GENRES)
@@ -162,7 +164,7 @@ def main(
 
     def look_for_autoencoder():
         """It may still be in training beside this. Not before a step's own draws: loading it draws from torch's stream too."""
-        if not loaded and coder.exists():
+        if not plain and not loaded and coder.exists():
             loaded["autoencode"] = vae_pass(AutoencoderTiny.from_pretrained(coder).to(device).eval())
 
     def losses(step, progress):
@@ -170,8 +172,9 @@ def main(
             freeze_text()
         chosen = guide[data.draw(weights, batch_size, generator).numpy()]
         pixels = views(data.batch(images, chosen, device), SIDE, generator)
-        half = batch_size // 2
-        pixels = torch.cat([pixels[:half], damaged(pixels[half:], generator, loaded.get("autoencode"))])
+        if not plain:
+            half = batch_size // 2
+            pixels = torch.cat([pixels[:half], damaged(pixels[half:], generator, loaded.get("autoencode"))])
         styles, genre_labels, years = style_of[chosen].to(device), genre_of[chosen].to(device), year_of[chosen].to(device)
         with torch.set_grad_enabled(not run.state.get("frozen")):
             texts = [caption(rows_of[row], rng) for row in chosen]
@@ -179,7 +182,7 @@ def main(
             prompts += [rng.choice(GENRE_TEMPLATES).format(GENRES[name]) for name in genres]
             text = F.normalize(clip.encode_text(tokens(texts + prompts)).float(), dim=-1)
         text, style_text, genre_text = text.split([batch_size, len(names), len(genres)])
-        if progress > 0.1:
+        if progress > 0.1 and not plain:
             attacked = batch_size // 4
             norm = 0.3 + 1.5 * torch.rand(attacked, 1, 1, 1, generator=generator).to(device)
             clip.visual.eval()

@@ -73,7 +73,6 @@ def chosen(presets: dict[str, dict], name: str, **given) -> dict:
 @contextmanager
 def warm(start: Path | None) -> Iterator[None]:
     """Read the weights of a warm start inside; UserError where the folder holds none that fit the recipe."""
-    pipelines.hush()
     try:
         yield
     except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
@@ -130,6 +129,7 @@ def interruptible(main: Callable) -> Callable:
 def start(main: Callable):
     """Run a recipe from the command line; a mistake in what was asked for, a full disk too, is told in a sentence and exits with 2.
     After Ctrl-C it exits with 130, as shells expect."""
+    pipelines.hush()
     try:
         typer.run(interruptible(main))
     except (UserError, FloatingPointError) as error:

@@ -104,6 +104,30 @@ def test_the_text_tower_stays_frozen_and_as_the_file_has_it(work):
     assert all(torch.equal(kept["models"][f"clip.{name}"], shipped[name].float()) for name in text)
 
 
+def test_a_clip_of_undamaged_paintings_alone_lies_beside_the_robust_one_and_what_robustness_costs_is_told(folder, work, tmp_path, capsys):
+    from recipes import robustness
+    for name in ("paintings.npy", "paintings.json", "autoencoder"):
+        (tmp_path / name).symlink_to(work / name)
+    with pytest.raises(UserError, match=r"run recipes\.clip --plain first"):
+        robustness.main(folder, tmp_path, device="cpu")
+    recipe("clip", folder, tmp_path, plain=True)
+    assert not (tmp_path / "clip").exists()
+    plain = tmp_path / "plain" / "model"
+    weights = (load_file(place / "open_clip_model.safetensors") for place in (plain, work / "clip" / "model"))
+    ours, theirs = (state["visual.conv1.weight"] for state in weights)
+    assert not torch.equal(ours, theirs)  # the same seed, other images
+    capsys.readouterr()
+    robustness.main(folder, tmp_path, robust=work / "clip" / "model", device="cpu")
+    apart = json.loads((tmp_path / "robustness.json").read_text())
+    assert list(apart) == ["clean", "damaged"]
+    assert apart["clean"]["plain"] != apart["damaged"]["plain"]
+    robustness.main(folder, tmp_path, robust=plain, device="cpu")
+    alike = json.loads((tmp_path / "robustness.json").read_text())
+    assert [told["robust less plain"]["gain"] for told in alike.values()] == [0, 0]
+    assert alike["damaged"]["plain"] == apart["damaged"]["plain"]
+    assert "(+0.0 points of accuracy)" in capsys.readouterr().out
+
+
 def test_the_colours_that_an_autoencoder_has_to_keep_are_those_of_blocks_and_not_their_light():
     from recipes.autoencoder import colours
 
