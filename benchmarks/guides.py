@@ -50,15 +50,16 @@ class Bench:
     folder: Path
     encoder: encoders.Encoder
 
-    def pictures(self, name: str, strategy: Callable[[int], Strategy]) -> Tensor:
-        """Images `(n, 3, h, w)` of all jobs under `strategy(index of the style)`; kept in the folder by name."""
+    def pictures(self, name: str, strategy: Callable[[int], Strategy], encoder: encoders.Encoder | None = None) -> Tensor:
+        """Images `(n, 3, h, w)` of all jobs under `strategy(index of the style)`, by the bench's encoder or another; kept in the folder
+        by name."""
         made = []
         for brief, seeds in track(self.jobs, description=name):
             style = brief.styles[0][0]
             asked = hashlib.sha256(f"{brief} {seeds} {self.settings}".encode()).hexdigest()[:16]
             store = self.folder / name / f"{style}-{asked}.npy"
             if not store.exists():
-                objective = Objective([Term(StyleProbe(self.encoder).aim(brief))])
+                objective = Objective([Term(StyleProbe(encoder or self.encoder).aim(brief))])
                 images, _, _ = sample(self.pipeline, brief, seeds, strategy(STYLES.index(style)), objective, self.settings)
                 with replacing(store) as partial, partial.open("wb") as file:
                     np.save(file, images.half().numpy())
@@ -120,12 +121,15 @@ def apart(a: Tensor, b: Tensor) -> float:
     return float((a - b).square().mean((1, 2, 3)).sqrt().mean())
 
 
-def matched(bench: Bench, name: str, strategy: Callable[[float], Callable], plain: Tensor, target: float, first: float):
+def matched(
+    bench: Bench, name: str, strategy: Callable[[float], Callable], plain: Tensor, target: float, first: float,
+    encoder: encoders.Encoder | None = None,
+):  # fmt: skip
     """Pictures at the strength whose change is nearest to `target`, that strength, and the change."""
     strength, tried = first, {}
     for _ in range(ROUNDS):
         strength = float(f"{min(strength, 500):.3g}")
-        images = bench.pictures(f"{name}-{strength:g}".replace(" ", "-"), strategy(strength))
+        images = bench.pictures(f"{name}-{strength:g}".replace(" ", "-"), strategy(strength), encoder)
         tried[strength] = apart(images, plain), images
         change = tried[strength][0]
         if abs(change / target - 1) < CLOSE or change == 0:
@@ -147,6 +151,7 @@ def main(
     steps: Annotated[int | None, typer.Option(help="Denoising steps. Default: the model's.", min=1)] = None,
     strength: Annotated[float | None, typer.Option(help="Of the CLIP; default the model's. The others follow its image change.")] = None,
     name_style: Annotated[bool, typer.Option(help="Name the style in the prompt too.")] = True,
+    also: Annotated[list[Path] | None, typer.Option(help="Another CLIP as a guide, by words; a folder in open_clip's format.")] = None,
 ):
     model, pipeline, encoder = pipelines.find("embedded"), pipelines.load("embedded"), encoders.load("embedded")
     settings = Settings.of(model, steps)
@@ -165,6 +170,13 @@ def main(
             return lambda target: Classified(strength=strength, classifier=classifier, alphas=alphas, target=target)
 
         found[name] = matched(bench, f"{name}-{most}-paintings-{training}-steps", classified, plain, change, default)
+    for path in also or ():
+        other = encoders.load(str(path))
+
+        def worded(strength: float):
+            return lambda target: strategies.load("clean-image", strength=strength)
+
+        found[f"CLIP in {path.name}, by words"] = matched(bench, f"clip-{other.fingerprint[:8]}", worded, plain, change, default, other)
     before, prompts = bench.odds(referee, plain), bench.prompts()
     gains = {name: bench.odds(referee, images) - before for name, (images, _, _) in found.items()}
     reference = gains["CLIP, clean image"]
