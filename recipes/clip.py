@@ -73,13 +73,13 @@ def main(
     steps: options.Steps = None,
     seed: options.Seed = 0,
     preset: options.Preset = "cpu",
-    plain: Annotated[bool, typer.Option("--plain", help="Undamaged images alone, to see what robustness costs.")] = False,
+    robust: Annotated[float, typer.Option(help="Share of the usual damage and attacks; 0 to see what they cost.", min=0, max=1)] = 1.0,
 ):
-    """The small CLIP; its image and text towers, tokenizer and configuration, in `work/clip/model`, or `work/plain/model`."""
+    """The small CLIP, its tokenizer and configuration, in `work/clip/model`, or in `work/plain/model` where `robust` is 0."""
     sizes = options.chosen(PRESETS, preset, minutes=minutes, batch_size=batch_size)
     config, batch_size = sizes["config"], sizes["batch_size"]
     accelerator = options.accelerator(device, steps is not None)
-    device, place = accelerator.device, work / ("plain" if plain else "clip")
+    device, place = accelerator.device, work / ("clip" if robust else "plain")
     target = place / "model"
     with accelerator.main_process_first():
         images, table = data.paintings(folder, work)
@@ -164,7 +164,7 @@ def main(
 
     def look_for_autoencoder():
         """It may still be in training beside this. Not before a step's own draws: loading it draws from torch's stream too."""
-        if not plain and not loaded and coder.exists():
+        if robust and not loaded and coder.exists():
             loaded["autoencode"] = vae_pass(AutoencoderTiny.from_pretrained(coder).to(device).eval())
 
     def losses(step, progress):
@@ -172,9 +172,8 @@ def main(
             freeze_text()
         chosen = guide[data.draw(weights, batch_size, generator).numpy()]
         pixels = views(data.batch(images, chosen, device), SIDE, generator)
-        if not plain:
-            half = batch_size // 2
-            pixels = torch.cat([pixels[:half], damaged(pixels[half:], generator, loaded.get("autoencode"))])
+        if hurt := round(batch_size // 2 * robust):
+            pixels = torch.cat([pixels[:-hurt], damaged(pixels[-hurt:], generator, loaded.get("autoencode"))])
         styles, genre_labels, years = style_of[chosen].to(device), genre_of[chosen].to(device), year_of[chosen].to(device)
         with torch.set_grad_enabled(not run.state.get("frozen")):
             texts = [caption(rows_of[row], rng) for row in chosen]
@@ -182,8 +181,8 @@ def main(
             prompts += [rng.choice(GENRE_TEMPLATES).format(GENRES[name]) for name in genres]
             text = F.normalize(clip.encode_text(tokens(texts + prompts)).float(), dim=-1)
         text, style_text, genre_text = text.split([batch_size, len(names), len(genres)])
-        if progress > 0.1 and not plain:
-            attacked = batch_size // 4
+        attacked = round(batch_size // 4 * robust)
+        if attacked and progress > 0.1:
             norm = 0.3 + 1.5 * torch.rand(attacked, 1, 1, 1, generator=generator).to(device)
             clip.visual.eval()
             hard = adversarial(pixels[:attacked], lambda x: classify(encode(x), style_text.detach(), styles[:attacked]), norm)
@@ -212,6 +211,7 @@ def main(
             "year": year,
             "artist": 0.3 * artist,
             "_style_accuracy": accuracy,
+            "_robust": torch.tensor(robust),  # for the card
         }
 
     # Once frozen, frozen for good: the denoiser may be learning from it. Checkpoints of earlier versions tell by the marker alone.

@@ -1,6 +1,6 @@
 """What it costs the CLIP in accuracy that it learned from damaged and adversarial pictures, and what it gains on damaged ones.
 
-    python -m recipes.clip --data paintings/ --work work/ --plain --steps 1300
+    python -m recipes.clip --data paintings/ --work work/ --robust 0 --steps 1300
     python -m recipes.robustness --data paintings/ --work work/
 
 Beside the CLIP below `--work`, or `--robust`, stands one trained as long on undamaged paintings alone. Both get a style head, fitted as
@@ -69,7 +69,7 @@ def main(
     device: options.Device = "auto",
 ):
     plain, robust = work / "plain" / "model", robust or work / "clip" / "model"
-    options.needed(plain, "clip --plain")
+    options.needed(plain, "clip --robust 0")
     options.needed(robust, "clip")
     images, table = data.paintings(folder, work)
     vae, where = autoencoder(work).to(options.device(device)), options.device(device)

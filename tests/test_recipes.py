@@ -108,9 +108,9 @@ def test_a_clip_of_undamaged_paintings_alone_lies_beside_the_robust_one_and_what
     from recipes import robustness
     for name in ("paintings.npy", "paintings.json", "autoencoder"):
         (tmp_path / name).symlink_to(work / name)
-    with pytest.raises(UserError, match=r"run recipes\.clip --plain first"):
+    with pytest.raises(UserError, match=r"run recipes\.clip --robust 0 first"):
         robustness.main(folder, tmp_path, device="cpu")
-    recipe("clip", folder, tmp_path, plain=True)
+    recipe("clip", folder, tmp_path, robust=0.0)
     assert not (tmp_path / "clip").exists()
     plain = tmp_path / "plain" / "model"
     weights = (load_file(place / "open_clip_model.safetensors") for place in (plain, work / "clip" / "model"))
