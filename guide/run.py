@@ -240,7 +240,7 @@ def remarks(request: Request, pipeline, encoder: Encoder) -> list[str]:
     preset = request.preset()
     if isinstance(preset, Particles) and request.settings().steps <= preset.every:
         lines.append(f"With so few steps {request.strategy} compares its {preset.n} particles at the end alone: it does what best-of does; "
-                     f"give --steps {2 * preset.every} or more.")
+                     f"give --steps {preset.every + 1} or more.")
     if request.watch and isinstance(preset, Loop):
         lines.append(f"{request.strategy} chooses among whole runs and steers none from inside, so that nothing is watched in its steps.")
     return lines

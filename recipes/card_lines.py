@@ -81,7 +81,8 @@ def robustness(figures: Mapping) -> str:
     clean, worse = figures["clean"]["robust less plain"], figures["damaged"]["robust less plain"]
     accuracy = {kind: 100 * (figures[kind]["robust"]["accuracy"] - figures[kind]["plain"]["accuracy"]) for kind in ("clean", "damaged")}
     return (
-        f"on paintings as they are {gain(clean)} ({accuracy['clean']:+.1f} points of accuracy); on the same ones noised, blurred or autoencoded "
+        f"{figures['trained']}: on paintings as they are {gain(clean)} ({accuracy['clean']:+.1f} points of accuracy); on the same ones, of which "
+        f"a third was noised, a third blurred and a sixth autoencoded, "
         f"{worse['gain']:+.3f} ({signed(worse['interval'])}), {worse['balanced_accuracy']:.3f} against {worse['of the other']:.3f} "
         f"({accuracy['damaged']:+.1f} points)"
     )

@@ -63,7 +63,7 @@ On artists that neither the CLIP nor the heads have seen; intervals from a boots
 - Recall of the linear head: {of(style, lines.recalls, "metrics", "linear")}.
 - A supervised residual network of the same trunk, from scratch on the same images (`recipes.baseline`{size}): {of(baseline, lines.style, "other half")}.
   The CLIP's linear head less that: {of(together, lines.gain, "clip against the baseline")}.
-- What robustness costs, the linear head less that of a CLIP trained as long on undamaged paintings alone (`recipes.robustness`): {of(robustness, lines.robustness)}.
+- What robustness costs, the linear head less that of a CLIP of undamaged paintings alone (`recipes.robustness`): {of(robustness, lines.robustness)}.
 - Year: {of(period, lines.year, "metrics")}; before recalibration {of(period, lambda said: f"{said['mae']:.1f} years", "metrics", "before recalibration")}; from the embedding alone {of(period, lambda said: f"{said['mae']:.1f} years, Spearman {said['spearman']:.2f}", "metrics", "embedding alone")}.
 - Sensitivity of the style head (`recipes.sensitivity`): {of(style, lambda said: said["sentence"], "sensitivity")}
 - Genre, zero-shot: {of(content, lines.style, "metrics", "genre")}.

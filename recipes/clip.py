@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import CLIPTokenizer
 
+from probes.errors import UserError
 from recipes import data, options
 from recipes.captions import GENRE_TEMPLATES, GENRES, STYLE_TEMPLATES, caption, style_words
 from recipes.tokenizer import CONTEXT, learn
@@ -117,6 +118,11 @@ def main(
     budget = {"minutes": sizes["minutes"], "steps": steps, "seed": seed}
     run = Run(models, optimizer, place, decay=0.998, accelerator=accelerator, **budget)
     options.tell_start(start, run)
+    if run.state.setdefault("robust", robust) != robust:
+        raise UserError(f"{run.checkpoint} is of --robust {run.state['robust']:g}, not {robust:g}: choose another --work or delete it.")
+    hurt, attacked = (round(batch_size // part * robust) for part in (2, 4))
+    if robust and not (hurt >= 3 and attacked):
+        raise UserError(f"Of a batch of {batch_size} images --robust {robust:g} leaves too few to damage: take a larger --batch-size.")
     generator, rng, marker, coder = run.generator, run.rng, place / "text-frozen", work / "autoencoder" / "vae"
 
     names = [style for style in table["style"].value_counts().index if style]
@@ -172,7 +178,7 @@ def main(
             freeze_text()
         chosen = guide[data.draw(weights, batch_size, generator).numpy()]
         pixels = views(data.batch(images, chosen, device), SIDE, generator)
-        if hurt := round(batch_size // 2 * robust):
+        if hurt:
             pixels = torch.cat([pixels[:-hurt], damaged(pixels[-hurt:], generator, loaded.get("autoencode"))])
         styles, genre_labels, years = style_of[chosen].to(device), genre_of[chosen].to(device), year_of[chosen].to(device)
         with torch.set_grad_enabled(not run.state.get("frozen")):
@@ -181,7 +187,6 @@ def main(
             prompts += [rng.choice(GENRE_TEMPLATES).format(GENRES[name]) for name in genres]
             text = F.normalize(clip.encode_text(tokens(texts + prompts)).float(), dim=-1)
         text, style_text, genre_text = text.split([batch_size, len(names), len(genres)])
-        attacked = round(batch_size // 4 * robust)
         if attacked and progress > 0.1:
             norm = 0.3 + 1.5 * torch.rand(attacked, 1, 1, 1, generator=generator).to(device)
             clip.visual.eval()

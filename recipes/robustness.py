@@ -1,10 +1,11 @@
 """What it costs the CLIP in accuracy that it learned from damaged and adversarial pictures, and what it gains on damaged ones.
 
-    python -m recipes.clip --data paintings/ --work work/ --robust 0 --steps 1300
+    python -m recipes.clip --data paintings/ --work work/ --robust 0 --steps 1300 --freeze .35
     python -m recipes.robustness --data paintings/ --work work/
 
-Beside the CLIP below `--work`, or `--robust`, stands one trained as long on undamaged paintings alone. Both get a style head, fitted as
-the one that ships, and read the same paintings by artists whom neither has seen, as they are and damaged. Into `work/robustness.json`.
+Beside the CLIP below `--work`, or `--robust`, stands one of undamaged paintings alone, which should have been trained as long. Both get a
+style head, fitted as the one that ships, and read the same paintings by artists whom neither has seen, as they are and damaged. Into
+`work/robustness.json`, with what is known of how long both were trained.
 """
 
 import json
@@ -56,10 +57,16 @@ def read(paintings: Paintings) -> Reading:
             yield worse
 
     seen = kept(
-        paintings.work, paintings.encoder, "layers-damaged-test", len(rows),
+        paintings.work, paintings.encoder, f"layers-damaged-test-{paintings.coder}", len(rows),
         lambda: embed(paintings.encoder, hurt(), len(rows), "damaged", layers=True),
     )  # fmt: skip
     return Reading(head.labels, clean, head.logits(torch.from_numpy(seen)).numpy())
+
+
+def trained(folder: Path) -> str:
+    """How long, as the log in a run's folder has it."""
+    log = folder / "log.json"
+    return f"trained for {json.loads(log.read_text())[-1]['step']:,} steps" if log.exists() else "trained for a time that was not kept"
 
 
 def main(
@@ -68,7 +75,7 @@ def main(
     robust: Annotated[Path | None, typer.Option(help="The robust CLIP. Default: below --work.", exists=True, file_okay=False)] = None,
     device: options.Device = "auto",
 ):
-    plain, robust = work / "plain" / "model", robust or work / "clip" / "model"
+    given, plain, robust = robust, work / "plain" / "model", robust or work / "clip" / "model"
     options.needed(plain, "clip --robust 0")
     options.needed(robust, "clip")
     images, table = data.paintings(folder, work)
@@ -83,7 +90,8 @@ def main(
     if not known.any():
         raise UserError(f"The test split has no painting in a style that the head knows ({', '.join(labels)}).")
     truth, artists = truth[known], tested["artist"][known]
-    figures = {}
+    long = f"in {given}" if given else trained(work / "clip")
+    figures = {"trained": f"that one {trained(work / 'plain')}, the robust one {long}"}
     for kind in ("clean", "damaged"):
         logits = {name: getattr(reading, kind)[known] for name, reading in readings.items()}
         figures[kind] = {name: style_figures(softmax(values), truth, artists, labels) for name, values in logits.items()}

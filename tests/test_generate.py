@@ -246,7 +246,7 @@ def test_particles_that_are_never_compared_before_the_end_are_told(tmp_path, ste
     rows = [json.loads(row) for row in (tmp_path / "run" / "trace.jsonl").read_text().splitlines()]
     compared = [row["step"] for row in rows if "ess" in row and row["step"] < steps - 1]
     assert bool(compared) != told
-    assert ("it does what best-of does; give --steps 10 or more" in " ".join(done.stderr.split())) == told
+    assert ("it does what best-of does; give --steps 6 or more" in " ".join(done.stderr.split())) == told
 
 
 def test_the_end_of_a_prompt_that_is_too_long_is_told_once(tmp_path):

@@ -119,13 +119,25 @@ def test_a_clip_of_undamaged_paintings_alone_lies_beside_the_robust_one_and_what
     capsys.readouterr()
     robustness.main(folder, tmp_path, robust=work / "clip" / "model", device="cpu")
     apart = json.loads((tmp_path / "robustness.json").read_text())
-    assert list(apart) == ["clean", "damaged"]
+    assert list(apart) == ["trained", "clean", "damaged"]
+    assert "trained for 3 steps, the robust one in" in capsys.readouterr().out
     assert apart["clean"]["plain"] != apart["damaged"]["plain"]
     robustness.main(folder, tmp_path, robust=plain, device="cpu")
     alike = json.loads((tmp_path / "robustness.json").read_text())
-    assert [told["robust less plain"]["gain"] for told in alike.values()] == [0, 0]
+    assert [alike[kind]["robust less plain"]["gain"] for kind in ("clean", "damaged")] == [0, 0]
     assert alike["damaged"]["plain"] == apart["damaged"]["plain"]
     assert "(+0.0 points of accuracy)" in capsys.readouterr().out
+
+
+def test_a_clip_goes_on_at_its_own_share_of_damage_and_a_batch_too_small_for_it_is_refused(folder, work, tmp_path):
+    for name in ("paintings.npy", "paintings.json"):
+        (tmp_path / name).symlink_to(work / name)
+    with pytest.raises(UserError, match="take a larger --batch-size"):
+        recipe("clip", folder, tmp_path, robust=.5, batch_size=8)
+    recipe("clip", folder, tmp_path, robust=.5)
+    with pytest.raises(UserError, match=r"is of --robust 0\.5, not 1: choose another --work"):
+        recipe("clip", folder, tmp_path, robust=1., steps=2 * STEPS)
+    assert json.loads((tmp_path / "clip" / "log.json").read_text())[-1]["_robust"] == .5
 
 
 def test_the_colours_that_an_autoencoder_has_to_keep_are_those_of_blocks_and_not_their_light():

@@ -130,7 +130,8 @@ def test_a_flow_model_cannot_be_inverted_and_says_so(embedded_encoder, photo):
 @pytest.mark.parametrize(("options", "told"), [
     (("--steps", "1"), "leaves none of 1 steps to paint; give --steps 2 or more"),
     (("--strength", "0.02"), "A strength of 0.02 leaves none of 25 steps to paint; give --steps 50 or more"),
-    (("--steps", "1", "--invert"), "One step is too few for an inversion")])
+    (("--steps", "1", "--invert"), "One step is too few for an inversion"),
+    (("--strength", "0.2", "--invert"), "An inversion goes through all steps and takes no --strength")])
 def test_a_run_without_a_step_to_take_is_refused(tmp_path, options, told):
     Image.fromarray(skimage.chelsea()).resize((64, 64)).save(tmp_path / "cat.png")
     out = tmp_path / "run"

@@ -90,6 +90,8 @@ class Diffusion:
     def of(cls, request: Request, encoder: Encoder, photos: Sequence, device: str) -> "Diffusion":
         pipeline = pipelines.load(request.model, device, None if request.dtype == "auto" else request.dtype)
         found = cls(request, Pixels.of(request, encoder, photos), pipeline, {"pipeline": fingerprint(pipeline)})
+        if request.invert and request.strength is not None:
+            raise UserError("An inversion goes through all steps and takes no --strength; leave it out, or leave --invert out.")
         if request.invert and found.asked < 2:
             raise UserError("One step is too few for an inversion; give --steps 2 or more, or leave --invert out.")
         rounded_up = prediction.family(pipeline.scheduler) == prediction.FLOW  # their pipelines take a part of a step as a whole one
@@ -110,11 +112,15 @@ class Diffusion:
 
     @property
     def strength(self) -> float:
+        if self.request.invert:
+            return 1.
         return NOISE if self.request.strength is None else min(self.request.strength, 1.)
 
     @property
     def sampler(self) -> str:
-        """In words; an inversion and its way back are DDIM's."""
+        """In words; an inversion and its way back are DDIM's, and a photograph that stays as it is has none."""
+        if not self.strength:
+            return ""
         return "DDIM" if self.request.invert else samplers.described(self.pipeline, "")
 
     def notes(self) -> list[str]:

@@ -14,7 +14,7 @@ Keep = Annotated[list[str] | None, typer.Option(
          "at 320 pixels on the longer side. May be given several times.")]
 Limit = Annotated[list[str] | None, typer.Option(help="The most damage beyond the photograph's own: artifacts<=0.1.")]
 Strength = Annotated[float | None, typer.Option(
-    help="0 the photograph, 1 the target's own brushwork (the default), up to 2. Of diffusion: the share of noise, default 0.6.")]
+    help="0 the photograph, 1 the target's own brushwork (the default), up to 2. Of diffusion: share of noise, default 0.6.")]
 Engine = Annotated[str, typer.Option(help="pixels or diffusion.")]
 Preserve = Annotated[bool, typer.Option(
     "--preserve-color", help="Keep the photograph's colours and mean brightness: lights and darks alone change.")]

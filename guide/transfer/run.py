@@ -62,8 +62,9 @@ def transfer(request: Request, on_progress: Progress = lambda what, done, total:
         painted, trace, made = engine(photo, seed, stepped)
         said = _said(request, photo, seed, encoder, engine) | made
         if (back := made.get("drawn_back", 0.)) > .1:
-            context.tell(f"{name}, seed {seed}: mixed with {back:.0%} of the photograph, or a bound would break; take "
-                         + ("a lower --strength" if request.engine == "diffusion" else "more --steps") + ", or a wider --keep")
+            other = "more --steps" if request.engine == "pixels" else "a lower --guidance" if request.invert else "a lower --strength"
+            context.tell(f"{name}, seed {seed}: mixed with {back:.0%} of the photograph, or a bound would break; take {other}, or a wider "
+                         "--keep")
         path = picture(request.out, name, seed)
         if not path.is_file():
             png.save(painted[0], path, said | {"size": f"{painted.shape[3]}x{painted.shape[2]}"})

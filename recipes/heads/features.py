@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -85,7 +86,7 @@ class Paintings:
     def described(self) -> tuple[np.ndarray, np.ndarray]:
         """The same with what the layers say, as `encoder.describe` gives it."""
         rows = self.rows("guide")
-        both = [self._kept("guide", rows, self._batches), self._kept("views", rows, self._views)]
+        both = [self._kept("guide", rows, self._batches), self._kept(f"views-{self.coder}", rows, self._views)]
         return np.concatenate(both), np.concatenate([rows, rows])
 
     @cached_property
@@ -103,6 +104,14 @@ class Paintings:
         """Descriptions of the judge split: what heads may be chosen by, and learn nothing from."""
         rows = self.rows("judge")
         return self._kept("judge", rows, self._batches) if len(rows) else np.zeros((0, self.encoder.described), np.float32)
+
+    @cached_property
+    def coder(self) -> str:
+        """Which autoencoder the damaged views went through, for the names of what is kept of them."""
+        digest = sha256()
+        for name, value in self.vae.state_dict().items() if self.vae else ():
+            digest.update(name.encode() + value.float().cpu().numpy().tobytes())
+        return digest.hexdigest()[:8]
 
     def text(self, groups: Sequence[Sequence[str]], templates: Sequence[str] = TEMPLATES) -> np.ndarray:
         """One normalised prototype `(m, d)` per group of words, over the templates."""
