@@ -71,12 +71,7 @@ class Encoder(nn.Module):
     @functools.cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the weights: of the file they came from, else of the tensors by name."""
-        digest = hashlib.sha256()
-        if self.checkpoint is not None:
-            return paths.digest(self.checkpoint)
-        for name, value in sorted(self.clip.state_dict().items()):
-            digest.update(f"{name} {tuple(value.shape)}".encode() + value.detach().cpu().double().contiguous().numpy().tobytes())
-        return digest.hexdigest()
+        return hashed(self.clip) if self.checkpoint is None else paths.digest(self.checkpoint)
 
     @property
     def lineage(self) -> Lineage:
@@ -198,6 +193,14 @@ class Encoder(nn.Module):
         short = self.tokenizer([prompt])[0]
         long = self.tokenizer([prompt], context_length=8 * len(short))[0]
         return not torch.equal(short, long[:len(short)])
+
+
+def hashed(network: nn.Module) -> str:
+    """SHA-256 of a network's tensors, by name and shape, whatever precision holds them."""
+    digest = hashlib.sha256()
+    for name, value in sorted(network.state_dict().items()):
+        digest.update(f"{name} {tuple(value.shape)}".encode() + value.detach().cpu().double().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def load(source: str = "embedded", device: str | torch.device = "cpu", dtype: torch.dtype | None = None) -> Encoder:

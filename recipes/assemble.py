@@ -14,7 +14,6 @@ import typer
 from diffusers import AutoencoderTiny, DDIMScheduler, StableDiffusionXLPipeline, UNet2DConditionModel, UniPCMultistepScheduler
 from transformers import CLIPTokenizer
 
-from guide import pipelines
 from recipes import autoencoder, options
 from recipes.denoiser import CONFIG, SCHEDULE
 from recipes.text_tower import to_transformers
@@ -63,7 +62,6 @@ def main(
     work: Annotated[Path, typer.Option(help="Where the recipes left their results.")] = Path("work"),
     root: Annotated[Path, typer.Option(help="Root of the checkout to install into.")] = ROOT,
 ):
-    pipelines.hush()
     made = pipeline(work)
     probes = root / "probes" / "embedded"
     shutil.copytree(work / "clip" / "model", probes / "clip", dirs_exist_ok=True)

@@ -48,7 +48,6 @@ class Studio:
     """The pipeline at its model's own settings (or other `steps`), and the pictures that it has painted so far."""
 
     def __init__(self, work: Path, model: str = "embedded", device: str = "cpu", steps: int | None = None):
-        pipelines.hush()  # titles of paintings are cut where they are longer than what the text tower reads
         self.model, self.pipeline = pipelines.find(model), pipelines.load(model, device)
         self.steps = steps or self.model.steps
         self.weights = run.fingerprint(self.pipeline)

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from diffusers import AutoencoderTiny
 from rich.progress import track
 
 from probes.atomic import replacing
-from probes.encoders import Encoder
+from probes.encoders import Encoder, hashed
 from probes.heads.zero_shot import prototypes
 from recipes import data, training
 from recipes.metrics import artist_halves
@@ -108,10 +107,7 @@ class Paintings:
     @cached_property
     def coder(self) -> str:
         """Which autoencoder the damaged views went through, for the names of what is kept of them."""
-        digest = sha256()
-        for name, value in self.vae.state_dict().items() if self.vae else ():
-            digest.update(name.encode() + value.float().cpu().numpy().tobytes())
-        return digest.hexdigest()[:8]
+        return hashed(self.vae)[:8] if self.vae else "none"
 
     def text(self, groups: Sequence[Sequence[str]], templates: Sequence[str] = TEMPLATES) -> np.ndarray:
         """One normalised prototype `(m, d)` per group of words, over the templates."""
