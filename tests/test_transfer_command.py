@@ -71,6 +71,17 @@ def test_pictures_record_trace_sheet_and_film_come_out_and_a_second_run_makes_no
     assert "holds a run of other pictures" in fewer.output
 
 
+def test_a_repeated_run_says_again_how_far_its_pictures_were_mixed_with_their_photographs(folder, tmp_path):
+    arguments = (folder / "coffee.png", "--style", "cubism", "--keep", "structure<=0.005", "--steps", "2", "--size", "48", "--out", tmp_path)
+    said = []
+    for _ in range(2):
+        done = run(*arguments)
+        assert done.exit_code == 0, done.output
+        said.append([line for line in json.loads((tmp_path / "record.json").read_text())["notes"] if "mixed with" in line])
+    assert len(said[0]) == 1
+    assert said[0] == said[1]
+
+
 def test_pictures_of_earlier_seeds_stay_in_the_report(folder, tmp_path):
     arguments = (folder / "coffee.png", "--style", "cubism", "--steps", "1", "--size", "48", "--out", tmp_path, "--seeds")
     assert run(*arguments, "0-1").exit_code == 0

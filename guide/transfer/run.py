@@ -13,6 +13,7 @@ from guide.transfer.outcome import Result, outcome, picture
 from guide.transfer.photographs import Opened, photographs
 from guide.transfer.request import Request
 from guide.transfer.sources import Sources
+from probes import provenance
 from probes.encoders import Encoder
 from probes.errors import UserError
 
@@ -46,8 +47,10 @@ def transfer(request: Request, on_progress: Progress = lambda what, done, total:
     now.costs = dict(context.before.costs) if context.before else {}
     context.tell(*skipped, *(f"{photo.path}: {line}" for photo in photos.values() for line in photo.notes), *engine.notes(),
                  *film.unfilmed(request.film, (picture(request.out, name, seed) for name in photos for seed in request.seeds)))
-    context.write()
     jobs = list(_missing(request, photos))
+    for name, seed in ((name, seed) for name in photos for seed in request.seeds if (name, seed) not in jobs):
+        context.tell(*_mixed(request, name, seed, provenance.parameters(picture(request.out, name, seed)) or {}))
+    context.write()
     total, done = len(jobs) * engine.steps, 0
     for name, seed in jobs:
         frames = film.Frames(request.film, engine.steps)
@@ -61,10 +64,7 @@ def transfer(request: Request, on_progress: Progress = lambda what, done, total:
         photo = photos[name]
         painted, trace, made = engine(photo, seed, stepped)
         said = _said(request, photo, seed, encoder, engine) | made
-        if (back := made.get("drawn_back", 0.)) > .1:
-            other = "more --steps" if request.engine == "pixels" else "a lower --guidance" if request.invert else "a lower --strength"
-            context.tell(f"{name}, seed {seed}: mixed with {back:.0%} of the photograph, or a bound would break; take {other}, or a wider "
-                         "--keep")
+        context.tell(*_mixed(request, name, seed, said))
         path = picture(request.out, name, seed)
         if not path.is_file():
             png.save(painted[0], path, said | {"size": f"{painted.shape[3]}x{painted.shape[2]}"})
@@ -103,6 +103,14 @@ def _said(request: Request, photo: Opened, seed: int, encoder: Encoder, engine) 
         "references": [[Path(path).name, weight] for path, weight in request.references], "keep": request.keep,
         "preserve_color": request.preserve_color, "region": Path(request.region).name if request.region else "",
     })  # fmt: skip
+
+
+def _mixed(request: Request, name: str, seed: int, said: dict) -> list[str]:
+    """Where a bound took back much of a picture, a sentence; `said`: what the picture says of itself."""
+    if (back := said.get("drawn_back") or 0.) <= .1:
+        return []
+    other = "more --steps" if request.engine == "pixels" else "a lower --guidance" if request.invert else "a lower --strength"
+    return [f"{name}, seed {seed}: mixed with {back:.0%} of the photograph, or a bound would break; take {other}, or a wider --keep"]
 
 
 def _missing(request: Request, photos: dict[str, Opened]) -> Iterator[tuple[str, int]]:
