@@ -29,6 +29,7 @@ from probes.image import load
 from probes.objective import Objective
 from probes.style import StyleProbe
 
+FEWEST = 3  # steps of the embedded model from which on the referee sees what guidance brings ("Few steps", benchmarks/README.md)
 Progress = Callable[[str, int, int], None]
 Notice = Callable[[str], None]
 
@@ -241,6 +242,10 @@ def remarks(request: Request, pipeline, encoder: Encoder) -> list[str]:
     if isinstance(preset, Particles) and request.settings().steps <= preset.every:
         lines.append(f"With so few steps {request.strategy} compares its {preset.n} particles at the end alone: it does what best-of does; "
                      f"give --steps {preset.every + 1} or more.")
+    steered = (request.model, request.strategy) == ("embedded", "clean-image") and preset.strength > 0
+    if steered and request.settings().steps < FEWEST:
+        lines.append(f"In fewer than {FEWEST} steps guidance moves the embedded model's pictures, but not toward the style in a judge's "
+                     "eyes; give --steps 5 or more.")
     if request.watch and isinstance(preset, Loop):
         lines.append(f"{request.strategy} chooses among whole runs and steers none from inside, so that nothing is watched in its steps.")
     return lines

@@ -249,6 +249,13 @@ def test_particles_that_are_never_compared_before_the_end_are_told(tmp_path, ste
     assert ("it does what best-of does; give --steps 6 or more" in " ".join(done.stderr.split())) == told
 
 
+@pytest.mark.parametrize(("steps", "more", "told"), [(2, (), True), (3, (), False), (2, ("--strength", "0"), False)])
+def test_guidance_in_too_few_steps_is_told(tmp_path, steps, more, told):
+    done = guide("generate", "--style", "baroque", "--size", "64", "--steps", str(steps), "--seeds", "0", *more, "--out", str(tmp_path))
+    assert done.exit_code == 0, done.output
+    assert ("not toward the style in a judge's eyes; give --steps 5 or more" in " ".join(done.stderr.split())) == told
+
+
 def test_the_end_of_a_prompt_that_is_too_long_is_told_once(tmp_path):
     words = "lemons and oranges on a silver plate on a dark table " * 3 + "and a zebra"
     command = (sys.executable, "-m", "cli", "generate", "--style", "baroque", "--prompt", words, "--steps", "1", "--seeds", "0,1")

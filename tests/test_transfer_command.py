@@ -72,7 +72,8 @@ def test_pictures_record_trace_sheet_and_film_come_out_and_a_second_run_makes_no
 
 
 def test_a_repeated_run_says_again_how_far_its_pictures_were_mixed_with_their_photographs(folder, tmp_path):
-    arguments = (folder / "coffee.png", "--style", "cubism", "--keep", "structure<=0.005", "--steps", "2", "--size", "48", "--out", tmp_path)
+    arguments = (folder / "coffee.png", "--style", "cubism", "--keep", "structure<=0.005", "--steps", "2", "--size", "48", "--out",
+                 tmp_path)
     said = []
     for _ in range(2):
         done = run(*arguments)
