@@ -24,8 +24,8 @@ PROMPTS = {
 }
 # What the words make of the 3,244 test paintings, for the encoder whose fingerprint it is: a number by itself would accuse them.
 OF_PAINTINGS = {
-    "f2a2ba2783e908e2256d37b4a2db86caf30cbbdcaeea0a65932529e8254a2ab9":
-        f"{NOT_VALIDATED}: of 3,244 real paintings 56 % read so above .5, 20 % above .8",
+    "80e1c9c5bae592cca9b0ca8d2a63f5e1ad5707808c53dc4ff381b5317e8d0f0a":
+        f"{NOT_VALIDATED}: of 3,244 real paintings 54 % read so above .5, 23 % above .8",
 }
 
 

@@ -63,7 +63,7 @@ def test_no_number_of_a_table_takes_a_picture_for_a_models_without_its_doubt(fol
     with (folder / "audit.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     doubt = OriginProbe(embedded_encoder).head.reliability
-    assert "of 3,244 real paintings 56 % read so" in doubt
+    assert "of 3,244 real paintings 54 % read so" in doubt
     assert [row["made_by_model_reliability"] for row in rows] == [doubt if row["made_by_model"] else "" for row in rows]
     assert [bool(row["made_by_model"]) for row in rows] == [True, True, False, True]
 
@@ -137,7 +137,7 @@ def test_nothing_asked_is_read_all_the_same():
     assert row["style_top"]
     assert row["verdict_style"]
     assert row["kept"] is not True
-    assert row["reason"].startswith("reads as")
+    assert "reads as" in row["reason"]  # after "out of domain, ...", where the encoder finds the noise unlike paintings
 
 
 def test_a_style_that_the_verdict_does_not_know_is_said():

@@ -38,7 +38,7 @@ def test_without_a_head_it_goes_by_words_and_validates_nothing(small_encoder, f)
 
 def test_the_embedded_encoders_reading_says_how_real_paintings_read_in_the_same_line(embedded_encoder):
     said = OriginProbe(embedded_encoder).head.reliability
-    assert said.startswith("not validated: of 3,244 real paintings 56 % read so")
+    assert said.startswith("not validated: of 3,244 real paintings 54 % read so")
     line = words({"made_by_model": .84, "reliability": said})
     assert line == f"made by model 0.84 ({said})"
     assert words({"made_by_model": .84, "reliability": "balanced accuracy .9 on 300 pictures"}) == "made by model 0.84"
