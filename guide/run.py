@@ -242,7 +242,7 @@ def remarks(request: Request, pipeline, encoder: Encoder) -> list[str]:
     if isinstance(preset, Particles) and request.settings().steps <= preset.every:
         lines.append(f"With so few steps {request.strategy} compares its {preset.n} particles at the end alone: it does what best-of does; "
                      f"give --steps {preset.every + 1} or more.")
-    steered = (request.model, request.strategy) == ("embedded", "clean-image") and preset.strength > 0
+    steered = (request.model, request.strategy) == ("embedded", "clean-image") and preset.strength > 0 and brief.styles
     if steered and request.settings().steps < FEWEST:
         lines.append(f"In fewer than {FEWEST} steps guidance moves the embedded model's pictures, but not toward the style in a judge's "
                      "eyes; give --steps 5 or more.")

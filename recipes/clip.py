@@ -117,9 +117,9 @@ def main(
     optimizer = torch.optim.AdamW(groups, 1e-3, betas=(0.9, 0.98))
     budget = {"minutes": sizes["minutes"], "steps": steps, "seed": seed}
     run = Run(models, optimizer, place, decay=0.998, accelerator=accelerator, **budget)
-    options.tell_start(start, run)
     if run.state.setdefault("robust", robust) != robust:
         raise UserError(f"{run.checkpoint} is of --robust {run.state['robust']:g}, not {robust:g}: choose another --work or delete it.")
+    options.tell_start(start, run)
     hurt, attacked = (round(batch_size // part * robust) for part in (2, 4))
     if robust and not (hurt >= 3 and attacked):
         raise UserError(f"Of a batch of {batch_size} images --robust {robust:g} leaves too few to damage: take a larger --batch-size.")

@@ -249,9 +249,12 @@ def test_particles_that_are_never_compared_before_the_end_are_told(tmp_path, ste
     assert ("it does what best-of does; give --steps 6 or more" in " ".join(done.stderr.split())) == told
 
 
-@pytest.mark.parametrize(("steps", "more", "told"), [(2, (), True), (3, (), False), (2, ("--strength", "0"), False)])
-def test_guidance_in_too_few_steps_is_told(tmp_path, steps, more, told):
-    done = guide("generate", "--style", "baroque", "--size", "64", "--steps", str(steps), "--seeds", "0", *more, "--out", str(tmp_path))
+@pytest.mark.parametrize(("asked", "told"), [
+    (("--style", "baroque", "--steps", "2"), True), (("--style", "baroque", "--steps", "3"), False),
+    (("--style", "baroque", "--steps", "2", "--strength", "0"), False), (("--period", "1650", "--steps", "2"), False),
+])
+def test_a_style_asked_for_in_too_few_steps_is_told(tmp_path, asked, told):
+    done = guide("generate", *asked, "--size", "64", "--seeds", "0", "--out", str(tmp_path))
     assert done.exit_code == 0, done.output
     assert ("not toward the style in a judge's eyes; give --steps 5 or more" in " ".join(done.stderr.split())) == told
 
