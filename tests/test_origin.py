@@ -1,4 +1,6 @@
 """Origin: the log-odds of a person's and a model's hand, and a recipe whose figures are those of generators that were left out."""
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from guide.brief import Brief, parse_origin
 from probes.errors import UserError
 from probes.heads import card
 from probes.heads.linear import Linear
-from probes.origin import LABELS, OriginProbe
+from probes.origin import LABELS, PROMPTS, OriginProbe
 from probes.overview import words
 
 
@@ -42,6 +44,25 @@ def test_the_embedded_encoders_reading_says_how_real_paintings_read_in_the_same_
     line = words({"made_by_model": .84, "reliability": said})
     assert line == f"made by model 0.84 ({said})"
     assert words({"made_by_model": .84, "reliability": "balanced accuracy .9 on 300 pictures"}) == "made by model 0.84"
+
+
+def test_what_words_make_of_real_paintings_is_measured_for_any_encoder_and_said_with_its_readings(embedded_encoder, tmp_path, monkeypatch):
+    pytest.importorskip("sklearn")
+    from recipes.heads import content
+
+    class Paintings:
+        encoder = embedded_encoder
+        ends = embedded_encoder.text([PROMPTS[label][0] for label in LABELS])  # and 40 places on the way between
+        held = torch.nn.functional.normalize(torch.lerp(*ends[:, None], torch.linspace(0, 1, 40)[:, None]), dim=-1).detach().numpy()
+
+    said = content.makers(Paintings())
+    read = OriginProbe(embedded_encoder).read(torch.from_numpy(Paintings.held))["made_by_model"]
+    above = [round(100 * float((read > bound).float().mean())) for bound in (.5, .8)]
+    assert 0 < above[1] < above[0]
+    assert said == f"not validated: of 40 real paintings {above[0]} % read so above .5, {above[1]} % above .8"
+    monkeypatch.setattr(card, "FOLDER", tmp_path)
+    (tmp_path / "content.json").write_text(json.dumps({"encoder": embedded_encoder.fingerprint, "origin": said}))
+    assert OriginProbe(embedded_encoder).head.reliability == said
 
 
 def test_makers_are_two():

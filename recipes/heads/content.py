@@ -1,13 +1,16 @@
-"""The content card: nothing is fitted, the text tower is the head; genres by words, titles found again, words that titles name."""
+"""The card of words: nothing is fitted, the text tower is the head; genres, titles found again, words that titles name, makers."""
 
 import re
 from collections import Counter
 
 import numpy as np
 import pandas as pd
+import torch
 
 from probes.content import PHRASE_TEMPLATES
+from probes.heads.zero_shot import zero_shot
 from probes.judges import GENRES
+from probes.origin import PROMPTS, OriginProbe
 from probes.probe import NOT_VALIDATED
 from recipes.captions import GENRES as GENRE_WORDS
 from recipes.data import codes
@@ -55,8 +58,18 @@ def phrase_figures(paintings: Paintings, titled: np.ndarray) -> dict:
     }
 
 
+def makers(paintings: Paintings) -> str:
+    """How many paintings, all by people, the words for makers take for a model's."""
+    if not len(paintings.held):
+        return NOT_VALIDATED
+    probe = OriginProbe(paintings.encoder, zero_shot(paintings.encoder, PROMPTS))
+    held = torch.from_numpy(paintings.held).to(paintings.encoder.device)
+    above = [float((probe.read(held)["made_by_model"] > bound).float().mean()) for bound in (0.5, 0.8)]
+    return f"{NOT_VALIDATED}: of {len(held):,} real paintings {100 * above[0]:.0f} % read so above .5, {100 * above[1]:.0f} % above .8"
+
+
 def measure(paintings: Paintings) -> dict:
-    """The card; its `phrases` is the reliability of a phrase read on its own."""
+    """The card; its `phrases` is the reliability of a phrase read on its own, its `origin` that of makers by words."""
     tested, held = paintings.tested, paintings.held
     genre, text = codes(tested["genre"], GENRES), paintings.text([[GENRE_WORDS[genre]] for genre in GENRES])
     has, titled = genre >= 0, (tested["title"].str.split().str.len() >= 2).to_numpy()
@@ -77,5 +90,5 @@ def measure(paintings: Paintings) -> dict:
         f"the cosine to a word ranks paintings whose title names it above others with mean AUC {phrases['mean auc']:.2f} (chance .50), "
         f"over {phrases['words']} words and {phrases['titles']} paintings by unseen artists; titles leave out much of what a painting shows"
     )
-    table = {"reliability": reliability, "metrics": {"genre": by_words, "retrieval": retrieval, "phrases": phrases}}
-    return table | ({"phrases": said} if said else {})
+    metrics = {"genre": by_words, "retrieval": retrieval, "phrases": phrases}
+    return {"reliability": reliability, "origin": makers(paintings), "metrics": metrics} | ({"phrases": said} if said else {})
