@@ -120,8 +120,7 @@ class ContentProbe(Probe):
         parts = phrases(brief.prompt)
         if not parts:
             return {}
-        stem = card.shipped("content", self.encoder)
-        reliability = str(card.read(stem).get("phrases") or NOT_VALIDATED) if stem else NOT_VALIDATED
+        reliability = card.reliability(card.shipped("content", self.encoder), "phrases")
         targets = prototypes(self.encoder, [[template.format(part) for template in PHRASE_TEMPLATES] for part in parts])
         return {part: ContentMeasure(encoder=self.encoder, target=target, name=f"content: {part}", reliability=reliability)
                 for part, target in zip(parts, targets, strict=True)}

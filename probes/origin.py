@@ -12,7 +12,7 @@ from probes.heads import card, linear
 from probes.heads.contrast import Contrast
 from probes.heads.head import Head
 from probes.heads.zero_shot import zero_shot
-from probes.probe import NOT_VALIDATED, Intent, Measure, Probe, seen_by, stages_of
+from probes.probe import Intent, Measure, Probe, seen_by, stages_of
 
 if TYPE_CHECKING:
     from probes.encoders import Encoder
@@ -56,12 +56,10 @@ class OriginProbe(Probe):
         if self._head:
             return self._head
         stem = card.shipped("origin", self.encoder)
-        return linear.load(stem, self.encoder.device) if stem else zero_shot(self.encoder, PROMPTS, self._doubt())
-
-    def _doubt(self) -> str:
-        """What the words make of real paintings, where the card of the encoder's words has it: a number by itself would accuse them."""
-        stem = card.shipped("content", self.encoder)
-        return card.read(stem).get("origin", NOT_VALIDATED) if stem else NOT_VALIDATED
+        if stem:
+            return linear.load(stem, self.encoder.device)
+        # With what the words make of real paintings, where their card has it: a number by itself would accuse them.
+        return zero_shot(self.encoder, PROMPTS, card.reliability(card.shipped("content", self.encoder), "origin"))
 
     def aim(self, brief: Intent) -> OriginMeasure | None:
         """None where the brief names no origin."""

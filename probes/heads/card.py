@@ -59,9 +59,9 @@ def read(stem: Path) -> dict:
     return found
 
 
-def reliability(stem: Path | None) -> str:
-    """The card's sentence on what the reading was checked against, or that it was not."""
-    return _reliability(read(stem), stem) if stem else NOT_VALIDATED
+def reliability(stem: Path | None, key: str = "reliability") -> str:
+    """The card's sentence, of several the one by `key`, on what the reading was checked against, or that it was not."""
+    return _reliability(read(stem), stem, key) if stem else NOT_VALIDATED
 
 
 def save(stem: Path, head: Head | YearHead, table: dict) -> None:
@@ -140,8 +140,8 @@ def _value(table: dict, name: str, hint: type, stem: Path) -> str | float | tupl
     raise UserError(f"the card {stem}.json is damaged: {name} has to be {wanted} and is {found}.")
 
 
-def _reliability(table: dict, stem: Path) -> str:
-    return (_value(table, "reliability", str, stem) if "reliability" in table else "") or NOT_VALIDATED
+def _reliability(table: dict, stem: Path, key: str = "reliability") -> str:
+    return (_value(table, key, str, stem) if key in table else "") or NOT_VALIDATED
 
 
 def _encoders(stem: Path) -> set[str]:
