@@ -8,28 +8,22 @@ import shutil
 from pathlib import Path
 from typing import Annotated
 
-import open_clip
 import torch
 import typer
 from diffusers import AutoencoderTiny, DDIMScheduler, StableDiffusionXLPipeline, UNet2DConditionModel, UniPCMultistepScheduler
-from transformers import CLIPTokenizer
 
-from recipes import autoencoder, options
+from recipes import autoencoder, options, text_tower
 from recipes.denoiser import CONFIG, SCHEDULE
-from recipes.text_tower import to_transformers
 
 ROOT = Path(__file__).parents[1]
 
 
 def pipeline(work: Path) -> StableDiffusionXLPipeline:
     """The pipeline from the parts in `work/`; of a denoiser still in training, its moving average so far."""
-    source = work / "clip" / "model"
     sharpened = work / "decoder" / "vae"
     vae = sharpened if sharpened.exists() else work / "autoencoder" / "vae"
-    options.needed(source, "clip")
     options.needed(vae, "autoencoder")
-    clip, _, _ = open_clip.create_model_and_transforms(f"local-dir:{source}")
-    tokenizer = CLIPTokenizer.from_pretrained(source)
+    tower, tokenizer = text_tower.of_denoiser(work)
     finished, checkpoint = work / "denoiser" / "unet", work / "denoiser" / "checkpoint.pt"
     if finished.exists():
         unet = UNet2DConditionModel.from_pretrained(finished)
@@ -45,7 +39,7 @@ def pipeline(work: Path) -> StableDiffusionXLPipeline:
         scheduler=sampler(),
         text_encoder=None,
         tokenizer=None,
-        text_encoder_2=to_transformers(clip, tokenizer),
+        text_encoder_2=tower,
         tokenizer_2=tokenizer,
         force_zeros_for_empty_prompt=True,
         add_watermarker=False,

@@ -20,7 +20,7 @@ from safetensors import safe_open
 from guide import pipelines
 from probes.atomic import write_text
 from recipes import card_lines as lines
-from recipes import options, provenance
+from recipes import options, provenance, text_tower
 from recipes.assemble import ROOT
 from recipes.card_lines import of
 
@@ -91,7 +91,7 @@ with a vocabulary of {text.get("vocab_size", 0):,} tokens; `open_clip.create_mod
 Contrastive on captions made of style, genre, century or year, artist and title words, beside zero-shot style and genre classification, year regression
 and telling artists apart (those two heads are dropped). Of every batch a sixth was noised, a sixth blurred and a twelfth passed through the autoencoder; a quarter, after the first tenth of
 the run, was replaced by 1-step L2 adversarial examples{"" if share == 1 else f"; in the run above {share:.2g} times as much of all that"}.
-The text tower freezes part-way (`--freeze`), so that the denoiser is conditioned on what ships; the image tower trains on.
+The text tower freezes part-way (`--freeze`), so that a denoiser may learn under it meanwhile; the image tower trains on.
 
 {measured}
 ## Limits
@@ -243,12 +243,12 @@ def pipeline_card(work: Path, hardware: str, root: Path) -> str:
     )
     model = pipelines.find("embedded")
     side, latents, parameters = sizes(root / "guide" / "embedded" / "unet")
+    tower = "the text tower of the small CLIP in\n`probes/embedded/clip`" if text_tower.shared(root) else "a text tower of its own, that of\nthe edition of the small CLIP under which the denoiser learned"
     sampler = read(root / "guide" / "embedded" / "scheduler" / "scheduler_config.json").get("_class_name", "?")
     return f"""# The small text-to-image pipeline
 
 {side} pixels; `DiffusionPipeline.from_pretrained("<this folder>")` loads it with nothing of this project. Stable Diffusion XL's pipeline class around an
-`AutoencoderTiny` ({latents} latents), a {parameters} parameter `UNet2DConditionModel` (v-prediction, zero terminal SNR), `{sampler}` and the text tower of the small CLIP in
-`probes/embedded/clip`. (diffusers remarks that it expected another class of autoencoder; the tiny one is meant.)
+`AutoencoderTiny` ({latents} latents), a {parameters} parameter `UNet2DConditionModel` (v-prediction, zero terminal SNR), `{sampler}` and {tower}. (diffusers remarks that it expected another class of autoencoder; the tiny one is meant.)
 With `num_inference_steps={model.steps}, guidance_scale={model.guidance_scale:g}, guidance_rescale={model.guidance_rescale:g}` and
 `generator=torch.Generator().manual_seed(seed)` it makes the pictures that `guide generate` calls unguided, of the prompt in the PNG's `parameters`.
 

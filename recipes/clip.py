@@ -3,7 +3,7 @@
     python -m recipes.clip --data paintings/ --work work/ --minutes 30
     accelerate launch -m recipes.clip --data paintings/ --work work/ --preset gpu
 
-The text tower freezes part-way (its snapshot in `work/clip/` is what the denoiser is conditioned on); the image tower trains on.
+The text tower freezes part-way (the denoiser may learn under its snapshot in `work/clip/` meanwhile); the image tower trains on.
 """
 
 import json

@@ -3,16 +3,15 @@
     python -m recipes.denoiser --data paintings/ --work work/ --minutes 90
     accelerate launch -m recipes.denoiser --data paintings/ --work work/ --preset gpu
 
-Needs `work/autoencoder/vae` and the frozen text tower in `work/clip/model`. SDXL's pipeline is used because it alone feeds the pooled
-text embedding into the time embedding: a style word then modulates every block, which short training can learn.
+Needs `work/autoencoder/vae` and the frozen text tower in `work/clip/model`, of which it keeps a copy; a warm start brings its own. SDXL's
+pipeline is used because it alone feeds the pooled text embedding into the time embedding: a style word then modulates every block, which
+short training can learn.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-import open_clip
 import torch
 import typer
 from diffusers import AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
@@ -24,11 +23,10 @@ from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 
 from probes.atomic import replacing
 from probes.errors import UserError
-from recipes import data, options
+from recipes import data, options, text_tower
 from recipes.captions import caption
 from recipes.convolution import quicken
 from recipes.growth import grown
-from recipes.text_tower import condition, to_transformers
 from recipes.training import Run, train, write
 
 SIDE, LATENT = 128, 16
@@ -77,21 +75,29 @@ PRESETS = {
 }
 
 
-def config(clip: open_clip.CLIP, side: int = SIDE, **sizes) -> dict:
-    """The network's configuration under this CLIP's text tower, for images of `side` pixels."""
-    width, dim = clip.text_projection.shape
+def config(width: int, dim: int, side: int = SIDE, **sizes) -> dict:
+    """The network's configuration under a text tower of this width and embedding dimension, for images of `side` pixels."""
     inside = {"cross_attention_dim": width, "projection_class_embeddings_input_dim": 6 * CONFIG["addition_time_embed_dim"] + dim}
     return CONFIG | inside | {"sample_size": side // 8} | sizes
 
 
-def _changed(start: Path, tower: CLIPTextModelWithProjection, vae: AutoencoderTiny) -> Iterator[tuple[str, str, str]]:
-    """Of what the network of the pipeline in `start` learned with, where the pipeline has it: which is another one now, where it lies in
-    `work`, and what that means. Of the autoencoder the encoder counts; a decoder may be sharpened afterwards."""
-    words, coder = start / "text_encoder_2", start / "vae"
-    if words.exists() and not options.alike(tower, CLIPTextModelWithProjection.from_pretrained(words)):
-        yield "text tower", "clip", "what words say is"
-    if coder.exists() and not options.alike(vae.encoder, AutoencoderTiny.from_pretrained(coder).encoder):
-        yield "autoencoder", "autoencoder", "what latents mean is"
+def words(work: Path, start: Path | None) -> tuple[CLIPTextModelWithProjection, CLIPTokenizer]:
+    """The text tower to learn under: a run that goes on keeps its own, a warm start that of its pipeline, whose words the network knows;
+    a new run takes the CLIP's."""
+    if (work / "denoiser" / "checkpoint.pt").exists():
+        return text_tower.of_denoiser(work)
+    if start and text_tower.has_words(start):
+        with options.warm(start):
+            return text_tower.of_pipeline(start)
+    options.needed(work / "clip" / "model", "clip")
+    return text_tower.of_clip(work / "clip" / "model")
+
+
+def _other_latents(start: Path, vae: AutoencoderTiny) -> bool:
+    """Whether the network of the pipeline in `start` learned another autoencoder's latents. The encoder counts; a decoder may be
+    sharpened afterwards."""
+    coder = start / "vae"
+    return coder.exists() and not options.alike(vae.encoder, AutoencoderTiny.from_pretrained(coder).encoder)
 
 
 def main(
@@ -112,19 +118,17 @@ def main(
     batch_size = sizes["batch_size"]
     accelerator = options.accelerator(device, steps is not None)
     device = accelerator.device
-    options.needed(work / "clip" / "model", "clip")
+    tower, tokenizer = words(work, start)
     options.needed(work / "autoencoder" / "vae", "autoencoder")
     with accelerator.main_process_first():
         images, table = data.paintings(folder, work, data.stored(side))
     images = data.near(images, device)
     rows = np.flatnonzero(table["split"] != "test")
-    clip, _, _ = open_clip.create_model_and_transforms(f"local-dir:{work / 'clip' / 'model'}")
-    tokenizer = CLIPTokenizer.from_pretrained(work / "clip" / "model")
-    tower = to_transformers(clip, tokenizer).to(device)
+    tower = tower.to(device)
     vae = AutoencoderTiny.from_pretrained(work / "autoencoder" / "vae").eval().requires_grad_(False)
     vae = vae.to(device, memory_format=torch.channels_last)
     torch.manual_seed(seed)
-    wanted = config(clip, side, **sizes["config"])
+    wanted = config(tower.config.hidden_size, tower.config.projection_dim, side, **sizes["config"])
     if start:
         with options.warm(start):
             unet = UNet2DConditionModel.from_pretrained(start, subfolder="unet", torch_dtype=torch.float32)
@@ -141,9 +145,11 @@ def main(
     options.tell_start(start, run)
     if start and run.kept is None and run.main:
         with options.warm(start):
-            changed = list(_changed(start, tower, vae))
-        for part, place, learned in changed:
-            typer.echo(f"--start was trained with another {part} than {work / place} has: {learned} learned anew.")
+            other = _other_latents(start, vae)
+        if other:
+            typer.echo(f"--start was trained with another autoencoder than {work / 'autoencoder'} has: what latents mean is learned anew.")
+    if run.main:
+        text_tower.keep(tower, tokenizer, work / "denoiser")
     alphas = DDIMScheduler(**SCHEDULE).alphas_cumprod.to(device)
     generator, rng = run.generator, run.rng
     weights = torch.tensor(data.balance(table, style=0.5)[rows])
@@ -180,7 +186,7 @@ def main(
         ids = tokenizer(
             [caption(records[row], rng) for row in chosen], padding="max_length", truncation=True, return_tensors="pt"
         ).input_ids
-        tokens, pooled = condition(tower, ids.to(device))
+        tokens, pooled = text_tower.condition(tower, ids.to(device))
         kept = (torch.rand(batch_size, 1, generator=generator) > UNCONDITIONAL).to(device)
         # Stratified over the batch: every step sees all noise levels.
         levels = (torch.arange(batch_size) + torch.rand(batch_size, generator=generator)) / batch_size

@@ -2,9 +2,9 @@
 
     python -m recipes.measure_words --data paintings/ --work work/
 
-The CLIP ranks six phrases for each picture; chance puts the right one first in a sixth. Its text tower also conditions the denoiser, so
-this is a lenient reader; how it does on real paintings with the word in their title bounds what can be expected. Figures go into
-`work/words.json`, the pictures into `words.png`.
+The CLIP ranks six phrases for each picture; chance puts the right one first in a sixth. Where its text tower also conditions the denoiser
+it is a lenient reader, and the figures say so; how it does on real paintings with the word in their title bounds what can be expected.
+Figures go into `work/words.json`, the pictures into `words.png`.
 """
 
 import json
@@ -18,7 +18,7 @@ import typer
 from guide import sheet
 from probes import encoders
 from probes.atomic import write_text
-from recipes import data, options, samples
+from recipes import data, options, samples, text_tower
 from recipes.assemble import ROOT
 from recipes.sample_grids import cell, save
 
@@ -78,6 +78,7 @@ def main(
     figures = {
         "seeds": seeds,
         "chance": 1 / len(WORDS),
+        "text tower shared": text_tower.shared(ROOT),
         "first": float(hits.mean()),
         "interval": interval(hits),
         "words": {

@@ -1,8 +1,56 @@
-"""The small CLIP's text tower as transformers' `CLIPTextModelWithProjection`: same weights under the other library's names."""
+"""The small CLIP's text tower as transformers' `CLIPTextModelWithProjection`: same weights under the other library's names.
+
+A denoiser understands the text tower that it learned under and no other, so the two stay together: in `work/denoiser` as in a pipeline's
+folder. The CLIP that steers may learn on by itself.
+"""
+
+from pathlib import Path
 
 import open_clip
 import torch
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
+
+from recipes import options
+
+TOWER, TOKENIZER = "text_encoder_2", "tokenizer_2"  # as Stable Diffusion XL's pipeline calls them
+
+
+def of_clip(folder: Path) -> tuple[CLIPTextModelWithProjection, CLIPTokenizer]:
+    """Tower and tokenizer of the CLIP in an open_clip folder."""
+    clip, _, _ = open_clip.create_model_and_transforms(f"local-dir:{folder}")
+    tokenizer = CLIPTokenizer.from_pretrained(folder)
+    return to_transformers(clip, tokenizer), tokenizer
+
+
+def of_pipeline(folder: Path) -> tuple[CLIPTextModelWithProjection, CLIPTokenizer]:
+    """Tower and tokenizer that lie beside a denoiser; `has_words` says whether they do."""
+    tower = CLIPTextModelWithProjection.from_pretrained(folder / TOWER).float().eval()
+    return tower.requires_grad_(False), CLIPTokenizer.from_pretrained(folder / TOKENIZER)
+
+
+def has_words(folder: Path) -> bool:
+    return all((folder / part).is_dir() for part in (TOWER, TOKENIZER))
+
+
+def of_denoiser(work: Path) -> tuple[CLIPTextModelWithProjection, CLIPTokenizer]:
+    """Tower and tokenizer that the denoiser in `work` learned under; the CLIP's where it keeps none, as before version 0.2."""
+    place, clip = work / "denoiser", work / "clip" / "model"
+    if has_words(place):
+        return of_pipeline(place)
+    options.needed(clip, "clip")
+    return of_clip(clip)
+
+
+def keep(tower: CLIPTextModelWithProjection, tokenizer: CLIPTokenizer, folder: Path):
+    """Put both beside a denoiser."""
+    tower.save_pretrained(folder / TOWER)
+    tokenizer.save_pretrained(folder / TOKENIZER)
+
+
+def shared(root: Path) -> bool:
+    """Whether the pipeline that ships below `root` reads words as the CLIP there does: not where one of them has learned on alone."""
+    pipeline, clip = root / "guide" / "embedded", root / "probes" / "embedded" / "clip"
+    return has_words(pipeline) and clip.is_dir() and options.alike(of_clip(clip)[0], of_pipeline(pipeline)[0])
 
 
 def to_transformers(clip: open_clip.CLIP, tokenizer: CLIPTokenizer) -> CLIPTextModelWithProjection:

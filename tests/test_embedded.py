@@ -10,6 +10,7 @@ import torch
 from safetensors import safe_open
 
 from probes.config import styles
+from probes.judges import STYLES
 
 ROOT = Path(__file__).parents[1]
 PROBES, PIPELINE = ROOT / "probes" / "embedded", ROOT / "guide" / "embedded"
@@ -32,15 +33,33 @@ def captions() -> list[str]:
 
 def test_both_libraries_read_the_same_tokens_and_embeddings(captions):
     import open_clip
-    from transformers import CLIPTextModelWithProjection, CLIPTokenizer
+
+    from recipes import text_tower
     clip, _, _ = open_clip.create_model_and_transforms(f"local-dir:{PROBES / 'clip'}")
     tokenizer = open_clip.get_tokenizer(f"local-dir:{PROBES / 'clip'}")
-    tower = CLIPTextModelWithProjection.from_pretrained(PIPELINE / "text_encoder_2").eval()
-    theirs = CLIPTokenizer.from_pretrained(PIPELINE / "tokenizer_2")
+    tower, theirs = text_tower.of_clip(PROBES / "clip")
     ids = tokenizer(captions)
     assert torch.equal(ids, theirs(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids)
     with torch.no_grad():
         assert (clip.eval().encode_text(ids) - tower(ids).text_embeds).abs().max() < 1e-5
+
+
+def test_the_pipeline_reads_words_by_a_tower_and_tokens_that_fit_each_other(captions):
+    """A tower of its own, if need be: a tokenizer whose tokens had other numbers would scramble every prompt."""
+    from recipes import text_tower
+    tower, tokenizer = text_tower.of_pipeline(PIPELINE)
+    assert len(tokenizer) <= tower.config.vocab_size
+    assert (tower.config.bos_token_id, tower.config.eos_token_id) == (tokenizer.bos_token_id, tokenizer.eos_token_id)
+    adjectives = [styles()[name].adjective for name in STYLES]
+
+    def embedded(form: str) -> torch.Tensor:
+        texts = [form.format(adjective) for adjective in adjectives]
+        ids = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
+        with torch.no_grad():
+            return torch.nn.functional.normalize(tower(ids).text_embeds, dim=-1)
+
+    cosines = embedded("a {} painting") @ embedded("{} painting of a river").T
+    assert (cosines.argmax(1) == torch.arange(len(adjectives))).float().mean() > .8, "a style is itself in other words"
 
 
 def test_the_pipeline_loads_and_paints_without_this_project(tmp_path):

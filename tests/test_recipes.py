@@ -195,23 +195,51 @@ def test_a_museum_with_styles_of_its_own_trains_and_is_told_that_nothing_judges_
     assert "they need paintings in styles that the judges know" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("part", "weights"), [
-    ("text tower", "text_encoder_2/model.safetensors"), ("autoencoder", "vae/diffusion_pytorch_model.safetensors")])
-def test_a_warm_start_under_another_text_tower_or_autoencoder_says_so(part, weights, folder, work, tmp_path, capsys):
+def stretch(weights: Path):
+    save_file({name: value * 1.1 for name, value in load_file(weights).items()}, weights, {"format": "pt"})
+
+
+def test_a_warm_start_under_another_autoencoder_says_so(folder, work, tmp_path, capsys):
     from recipes import assemble
     assemble.main(work, tmp_path)
     start = tmp_path / "guide" / "embedded"
-    for name in ("autoencoder", "clip"):
-        shutil.copytree(work / name, tmp_path / "work" / name)
+    shutil.copytree(work / "autoencoder", tmp_path / "work" / "autoencoder")
     recipe("denoiser", folder, tmp_path / "work", start=start, steps=1)
     assert "was trained with another" not in capsys.readouterr().out
-    weights = start / weights
-    save_file({name: value * 1.1 for name, value in load_file(weights).items()}, weights, {"format": "pt"})
+    stretch(start / "vae" / "diffusion_pytorch_model.safetensors")
     shutil.rmtree(tmp_path / "work" / "denoiser")
     recipe("denoiser", folder, tmp_path / "work", start=start, steps=1)
     told = capsys.readouterr().out
     assert told.count("was trained with another") == 1
-    assert f"another {part} than" in told
+    assert "another autoencoder than" in told
+
+
+def test_a_denoiser_keeps_the_text_tower_that_it_learned_under(folder, work, tmp_path):
+    """Of a run that goes on and of a warm start, whatever the CLIP has learned meanwhile; and the pipeline has it then."""
+    from recipes import assemble
+    assemble.main(work, tmp_path / "first")
+    for name in ("autoencoder", "clip", "denoiser"):
+        shutil.copytree(work / name, tmp_path / name)
+    stretch(tmp_path / "clip" / "model" / "open_clip_model.safetensors")
+    words = Path("text_encoder_2") / "model.safetensors"
+    first = load_file(tmp_path / "first" / "guide" / "embedded" / words)
+
+    def learned() -> dict:
+        return load_file(tmp_path / "denoiser" / words)
+
+    def same(one: dict, other: dict) -> bool:
+        return one.keys() == other.keys() and all(torch.equal(value.float(), other[name].float()) for name, value in one.items())
+
+    recipe("denoiser", folder, tmp_path, steps=STEPS + 1)
+    assert same(learned(), first), "a run that goes on"
+    assemble.main(tmp_path, tmp_path / "second")
+    assert same(load_file(tmp_path / "second" / "guide" / "embedded" / words), first), "the pipeline made of it"
+    shutil.rmtree(tmp_path / "denoiser")
+    recipe("denoiser", folder, tmp_path, steps=1)
+    assert not same(learned(), first), "a new run learns the CLIP's words"
+    shutil.rmtree(tmp_path / "denoiser")
+    recipe("denoiser", folder, tmp_path, start=tmp_path / "first" / "guide" / "embedded", steps=1)
+    assert same(learned(), first), "a warm start"
 
 
 @pytest.mark.parametrize("name", ["autoencoder", "denoiser"])
@@ -259,7 +287,7 @@ def test_the_large_presets_build_models_that_fit_each_other():
     from recipes import autoencoder, clip, denoiser
     with torch.device("meta"):
         large = open_clip.CLIP(**clip.PRESETS["gpu"]["config"])
-        unet = UNet2DConditionModel(**denoiser.config(large, 192, **denoiser.PRESETS["gpu"]["config"]))
+        unet = UNet2DConditionModel(**denoiser.config(*large.text_projection.shape, 192, **denoiser.PRESETS["gpu"]["config"]))
         vae = AutoencoderTiny(**autoencoder.PRESETS["gpu"]["config"])
     count = {name: sum(p.numel() for p in model.parameters()) / 1e6 for name, model in (("clip", large.visual), ("unet", unet))}
     assert 5 < count["clip"] < 15
