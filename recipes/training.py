@@ -26,6 +26,7 @@ import typer
 from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
 from accelerate.utils import broadcast_object_list
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 from torch import nn
 
 from probes.atomic import replacing, write_text
@@ -183,7 +184,8 @@ def train(run: Run, losses: Callable[[int, float], dict[str, torch.Tensor]], cli
     for group in groups:
         players[group.get("player")] += group["params"]
     saved, skipped, means = time.monotonic(), 0, {}
-    columns = TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}")
+    losses_in_lines = TextColumn("{task.fields[note]}", table_column=Column(no_wrap=False))  # of narrow terminals; cut otherwise
+    columns = TextColumn("{task.description}"), BarColumn(20), TimeRemainingColumn(), losses_in_lines
     with ExitStack() as stack:
         bar = stack.enter_context(Progress(*columns, disable=not run.main))
         before = f"{run.step} steps in {run.seconds / 60:.0f} minutes before"
