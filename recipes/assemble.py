@@ -58,8 +58,7 @@ def main(
 ):
     made = pipeline(work)
     probes = root / "probes" / "embedded"
-    shutil.copytree(work / "clip" / "model", probes / "clip", dirs_exist_ok=True)
-    for name in ("referee", "verdict"):
+    for name in ("clip", "referee", "verdict"):
         if (work / name / "model").exists():
             shutil.copytree(work / name / "model", probes / name, dirs_exist_ok=True, ignore=shutil.ignore_patterns("training.json"))
     if (work / "heads").exists():

@@ -148,7 +148,7 @@ def main(
             other = _other_latents(start, vae)
         if other:
             typer.echo(f"--start was trained with another autoencoder than {work / 'autoencoder'} has: what latents mean is learned anew.")
-    if run.main:
+    if run.main and not (run.kept is not None and text_tower.has_words(work / "denoiser")):
         text_tower.keep(tower, tokenizer, work / "denoiser")
     alphas = DDIMScheduler(**SCHEDULE).alphas_cumprod.to(device)
     generator, rng = run.generator, run.rng

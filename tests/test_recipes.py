@@ -240,6 +240,10 @@ def test_a_denoiser_keeps_the_text_tower_that_it_learned_under(folder, work, tmp
     shutil.rmtree(tmp_path / "denoiser")
     recipe("denoiser", folder, tmp_path, start=tmp_path / "first" / "guide" / "embedded", steps=1)
     assert same(learned(), first), "a warm start"
+    shutil.rmtree(tmp_path / "clip")
+    assemble.main(tmp_path, tmp_path / "third")
+    assert same(load_file(tmp_path / "third" / "guide" / "embedded" / words), first), "without a CLIP of one's own"
+    assert not (tmp_path / "third" / "probes").exists()
 
 
 @pytest.mark.parametrize("name", ["autoencoder", "denoiser"])
