@@ -15,7 +15,7 @@ import numpy as np
 import open_clip
 import torch
 import typer
-from diffusers import AutoencoderTiny
+from diffusers import AutoencoderTiny, UNet2DConditionModel
 from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
@@ -25,6 +25,7 @@ from transformers import CLIPTokenizer
 from probes.errors import UserError
 from recipes import data, options
 from recipes.captions import GENRE_TEMPLATES, GENRES, STYLE_TEMPLATES, caption, style_words
+from recipes.estimates import estimate_pass
 from recipes.tokenizer import CONTEXT, learn
 from recipes.training import Run, known_mean, train
 from recipes.views import adversarial, damaged, vae_pass, views
@@ -123,7 +124,8 @@ def main(
     hurt, attacked = (round(batch_size // part * robust) for part in (2, 4))
     if robust and not (hurt >= 3 and attacked):
         raise UserError(f"Of a batch of {batch_size} images --robust {robust:g} leaves too few to damage: take a larger --batch-size.")
-    generator, rng, marker, coder = run.generator, run.rng, place / "text-frozen", work / "autoencoder" / "vae"
+    generator, rng, marker = run.generator, run.rng, place / "text-frozen"
+    coder, denoiser = work / "autoencoder" / "vae", work / "denoiser" / "unet"
 
     names = [style for style in table["style"].value_counts().index if style]
     genres = list(GENRES)
@@ -169,9 +171,13 @@ def main(
             marker.touch()
 
     def look_for_autoencoder():
-        """It may still be in training beside this. Not before a step's own draws: loading it draws from torch's stream too."""
-        if robust and not loaded and coder.exists():
-            loaded["autoencode"] = vae_pass(AutoencoderTiny.from_pretrained(coder).to(device).eval())
+        """It, and the denoiser of its latents, may still be in training beside this. Not before a step's own draws: loading them draws from
+        torch's stream too."""
+        if robust and "autoencode" not in loaded and coder.exists():
+            loaded["vae"] = AutoencoderTiny.from_pretrained(coder).to(device).eval()
+            loaded["autoencode"] = vae_pass(loaded["vae"])
+        if "vae" in loaded and "estimate" not in loaded and denoiser.exists():
+            loaded["estimate"] = estimate_pass(loaded["vae"], UNet2DConditionModel.from_pretrained(denoiser).to(device).eval(), generator)
 
     def losses(step, progress):
         if progress >= freeze and not run.state.get("frozen"):
@@ -179,7 +185,7 @@ def main(
         chosen = guide[data.draw(weights, batch_size, generator).numpy()]
         pixels = views(data.batch(images, chosen, device), SIDE, generator)
         if hurt:
-            pixels = torch.cat([pixels[:-hurt], damaged(pixels[-hurt:], generator, loaded.get("autoencode"))])
+            pixels = torch.cat([pixels[:-hurt], damaged(pixels[-hurt:], generator, loaded.get("autoencode"), loaded.get("estimate"))])
         styles, genre_labels, years = style_of[chosen].to(device), genre_of[chosen].to(device), year_of[chosen].to(device)
         with torch.set_grad_enabled(not run.state.get("frozen")):
             texts = [caption(rows_of[row], rng) for row in chosen]
@@ -216,7 +222,8 @@ def main(
             "year": year,
             "artist": 0.3 * artist,
             "_style_accuracy": accuracy,
-            "_robust": torch.tensor(robust),  # for the card
+            "_robust": torch.tensor(robust),  # for the card, as what follows
+            "_estimates": torch.tensor(float("estimate" in loaded)),
         }
 
     # Once frozen, frozen for good: the denoiser may be learning from it. Checkpoints of earlier versions tell by the marker alone.

@@ -25,8 +25,11 @@ def views(images: torch.Tensor, side: int, generator: torch.Generator, smallest:
     return (out.mean(1, keepdim=True) + (out - out.mean(1, keepdim=True)) * amount[2]).clamp(0, 1)
 
 
-def damaged(images: torch.Tensor, generator: torch.Generator, autoencode: Callable | None = None) -> torch.Tensor:
-    """A third noised (sigma to .3), a third blurred (1.5 to 4 times), every other one of the rest autoencoded, if that can be."""
+def damaged(
+    images: torch.Tensor, generator: torch.Generator, autoencode: Callable | None = None, estimate: Callable | None = None
+) -> torch.Tensor:
+    """A third noised (sigma to .3), a third blurred (1.5 to 4 times), every other one of the rest autoencoded and those between as a
+    denoiser estimates them, where there is what does it."""
     n = len(images) // 3
     noised, blurred, coded = images[:n], images[n : 2 * n], images[2 * n :]
     sigma = (torch.rand(len(noised), 1, 1, 1, generator=generator) * 0.3).to(images.device)
@@ -40,6 +43,8 @@ def damaged(images: torch.Tensor, generator: torch.Generator, autoencode: Callab
             # Half of them: a pass costs as much as a training step of the encoder on the same image.
             coded = coded.clone()
             coded[::2] = autoencode(coded[::2])  # in place: the order is that of the labels
+            if estimate is not None and len(coded) > 1:
+                coded[1::2] = estimate(coded[1::2])
     return torch.cat([noised + sigma * noise, blurred, coded]).clamp(0, 1)
 
 
