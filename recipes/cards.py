@@ -79,7 +79,9 @@ def heads_card(work: Path, hardware: str, root: Path) -> tuple[str, str]:
     tower = read(root / "probes/embedded/clip/open_clip_config.json").get("model_cfg", {})
     measured, text, data = reading(work), tower.get("text_cfg", {}), provenance.read(work)
     guide, last = provenance.counted(data, ["guide"]), provenance.last_year(data, ["guide"])
-    share = (read(work / "clip" / "log.json") or [{}])[-1].get("_robust", 1)
+    last_step = (read(work / "clip" / "log.json") or [{}])[-1]
+    share = last_step.get("_robust", 1)
+    estimates = ", a twelfth were the denoiser's clean estimates" if last_step.get("_estimates") else ""
     clip = f"""# The small CLIP that steers
 
 {tower.get("embed_dim", "?")}-dimensional embeddings, residual image tower at {tower.get("vision_cfg", {}).get("image_size", "?")} pixels, {text.get("layers", "?")}-layer text tower
@@ -89,7 +91,7 @@ with a vocabulary of {text.get("vocab_size", 0):,} tokens; `open_clip.create_mod
 ## Training
 {training(work, "clip", hardware)}
 Contrastive on captions made of style, genre, century or year, artist and title words, beside zero-shot style and genre classification, year regression
-and telling artists apart (those two heads are dropped). Of every batch a sixth was noised, a sixth blurred and a twelfth passed through the autoencoder; a quarter, after the first tenth of
+and telling artists apart (those two heads are dropped). Of every batch a sixth was noised, a sixth blurred, a twelfth passed through the autoencoder{estimates}; a quarter, after the first tenth of
 the run, was replaced by 1-step L2 adversarial examples{"" if share == 1 else f"; in the run above {share:.2g} times as much of all that"}.
 The text tower freezes part-way (`--freeze`), so that a denoiser may learn under it meanwhile; the image tower trains on.
 

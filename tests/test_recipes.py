@@ -140,6 +140,41 @@ def test_a_clip_goes_on_at_its_own_share_of_damage_and_a_batch_too_small_for_it_
     assert json.loads((tmp_path / "clip" / "log.json").read_text())[-1]["_robust"] == .5
 
 
+def test_a_clip_learns_from_a_denoisers_clean_estimates_where_there_is_one(folder, work, tmp_path):
+    for name in ("paintings.npy", "paintings.json", "autoencoder", "denoiser"):
+        (tmp_path / name).symlink_to(work / name)
+    recipe("clip", folder, tmp_path)
+    logs = [json.loads((place / "clip" / "log.json").read_text())[-1]["_estimates"] for place in (work, tmp_path)]
+    assert logs == [0, 1], "the first was trained before the denoiser"
+    ours, theirs = (checkpoint(place, "clip")["models"]["clip.visual.conv1.weight"] for place in (tmp_path, work))
+    assert not torch.equal(ours, theirs)
+
+
+def test_a_clean_estimate_is_the_painting_as_far_as_the_denoiser_sees_it():
+    """By the weights that ship: softer than the autoencoder alone makes it, another each time, and still that painting."""
+    from diffusers import AutoencoderTiny, UNet2DConditionModel
+    from torch.nn.functional import interpolate
+
+    from recipes.estimates import estimate_pass
+    embedded = ROOT / "guide" / "embedded"
+    vae = AutoencoderTiny.from_pretrained(embedded / "vae").eval()
+    unet = UNet2DConditionModel.from_pretrained(embedded / "unet").eval()
+    images = interpolate(torch.rand(4, 3, 6, 6, generator=torch.Generator().manual_seed(0)), (96, 96), mode="bicubic").clamp(0, 1)
+    first, again, other = (estimate_pass(vae, unet, torch.Generator().manual_seed(seed))(images) for seed in (0, 0, 1))
+    assert first.shape == images.shape
+    assert 0 <= first.min() < first.max() <= 1
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+    def likeness(pictures: torch.Tensor) -> torch.Tensor:
+        return torch.corrcoef(torch.cat([pictures, images]).flatten(1))[:4, 4:]
+
+    assert (likeness(first).argmax(1) == torch.arange(4)).all()
+    with torch.no_grad():
+        coded = vae.decode(vae.encode(2 * images - 1).latents).sample / 2 + .5
+    assert likeness(first).diagonal().mean() < likeness(coded).diagonal().mean()
+
+
 def test_the_colours_that_an_autoencoder_has_to_keep_are_those_of_blocks_and_not_their_light():
     from recipes.autoencoder import colours
 
