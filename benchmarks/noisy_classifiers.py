@@ -20,6 +20,7 @@ from guide.strategies.strategy import Ascent, Outcome, Step
 from probes.atomic import replacing
 from probes.judges import STYLES
 from recipes import data
+from recipes.denoiser import unprompted
 from recipes.training import Run, train
 
 SIDE = 128
@@ -78,16 +79,8 @@ class FeatureHead(nn.Module):
             raise _Reached(output)  # what comes after the middle is not wanted, and costs more than what comes before
 
         hook = denoiser.mid_block.register_forward_hook(reached)
-        pooled = denoiser.config.projection_class_embeddings_input_dim - 6 * denoiser.config.addition_time_embed_dim
-        side = x.shape[-1] * 8
-        ids = x.new_tensor([[side, side, 0, 0, side, side]]).expand(len(x), -1)
         try:
-            denoiser(
-                x,
-                times,
-                x.new_zeros(len(x), 1, denoiser.config.cross_attention_dim),
-                added_cond_kwargs={"text_embeds": x.new_zeros(len(x), pooled), "time_ids": ids},
-            )
+            denoiser(x, times, **unprompted(denoiser, x))
         except _Reached as stop:
             found = stop.args[0]
         finally:

@@ -164,7 +164,8 @@ def words(figures: Mapping) -> str:
         f"{name} {percent(said['first'])} ({percent(said['without the word'])}; {said['titles in training']})"
         for name, said in figures["words"].items()
     )
-    reader = "the CLIP, whose text tower conditions the denoiser," if figures["text tower shared"] else "the CLIP"
+    shared = figures.get("text tower shared", True)  # as it always was before the figures said so
+    reader = "the CLIP, whose text tower conditions the denoiser," if shared else "the CLIP"
     return (
         f"{reader} ranks the right one of six words first for {percent(figures['first'])} of pictures (95 % "
         f"{percent(figures['interval'][0])}-{percent(figures['interval'][1])}; chance 17 %; {figures['seeds']} seeds a word). By word, and in "

@@ -173,7 +173,7 @@ def main(
     def look_for_autoencoder():
         """It, and the denoiser of its latents, may still be in training beside this. Not before a step's own draws: loading them draws from
         torch's stream too."""
-        if robust and "autoencode" not in loaded and coder.exists():
+        if robust and "vae" not in loaded and coder.exists():
             loaded["vae"] = AutoencoderTiny.from_pretrained(coder).to(device).eval()
             loaded["autoencode"] = vae_pass(loaded["vae"])
         if "vae" in loaded and "estimate" not in loaded and denoiser.exists():

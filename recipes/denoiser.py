@@ -81,6 +81,20 @@ def config(width: int, dim: int, side: int = SIDE, **sizes) -> dict:
     return CONFIG | inside | {"sample_size": side // 8} | sizes
 
 
+def unprompted(network: UNet2DConditionModel, latents: torch.Tensor) -> dict:
+    """The network's arguments beside `latents (n, c, s, s)` and timesteps, under no prompt. Its tokens are all alike, and attention to one
+    is attention to any number of them."""
+    count, side, config = len(latents), 8 * latents.shape[-1], network.config
+    dim = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
+    return {
+        "encoder_hidden_states": latents.new_zeros(count, 1, config.cross_attention_dim),
+        "added_cond_kwargs": {
+            "text_embeds": latents.new_zeros(count, dim),
+            "time_ids": latents.new_tensor([[side, side, 0, 0, side, side]]).expand(count, -1),
+        },
+    }
+
+
 def words(work: Path, start: Path | None) -> tuple[CLIPTextModelWithProjection, CLIPTokenizer]:
     """The text tower to learn under: a run that goes on keeps its own, a warm start that of its pipeline, whose words the network knows;
     a new run takes the CLIP's."""
@@ -89,7 +103,6 @@ def words(work: Path, start: Path | None) -> tuple[CLIPTextModelWithProjection, 
     if start and text_tower.has_words(start):
         with options.warm(start):
             return text_tower.of_pipeline(start)
-    options.needed(work / "clip" / "model", "clip")
     return text_tower.of_clip(work / "clip" / "model")
 
 
@@ -148,7 +161,7 @@ def main(
             other = _other_latents(start, vae)
         if other:
             typer.echo(f"--start was trained with another autoencoder than {work / 'autoencoder'} has: what latents mean is learned anew.")
-    if run.main and not (run.kept is not None and text_tower.has_words(work / "denoiser")):
+    if run.main and (run.kept is None or not text_tower.has_words(work / "denoiser")):
         text_tower.keep(tower, tokenizer, work / "denoiser")
     alphas = DDIMScheduler(**SCHEDULE).alphas_cumprod.to(device)
     generator, rng = run.generator, run.rng

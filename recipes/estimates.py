@@ -6,7 +6,7 @@ import torch
 from diffusers import AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
 from torch.nn import functional as F
 
-from recipes.denoiser import SCHEDULE
+from recipes.denoiser import SCHEDULE, unprompted
 
 # Steps of 1,000 from which it looks: before them nothing is missing, after them little of the painting is left to deserve its label.
 TIMES = 100, 700
@@ -15,8 +15,7 @@ TIMES = 100, 700
 def estimate_pass(vae: AutoencoderTiny, unet: UNet2DConditionModel, generator: torch.Generator) -> Callable[[torch.Tensor], torch.Tensor]:
     """What gives images `(n, 3, s, s)` in [0, 1] as the posterior mean of their noised latents (Tweedie's formula, as in arXiv:2209.14687),
     decoded: one call of the denoiser each, without words, at noise levels drawn evenly from TIMES."""
-    config, device = unet.config, unet.device
-    side, dim = 8 * config.sample_size, config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
+    side, device = 8 * unet.config.sample_size, unet.device
     alphas = DDIMScheduler(**SCHEDULE).alphas_cumprod.to(device)
 
     @torch.no_grad()
@@ -26,13 +25,7 @@ def estimate_pass(vae: AutoencoderTiny, unet: UNet2DConditionModel, generator: t
         times = torch.randint(*TIMES, (count,), generator=generator).to(device)
         a, b = alphas[times].sqrt()[:, None, None, None], (1 - alphas[times]).sqrt()[:, None, None, None]
         noisy = a * latents + b * torch.randn(latents.shape, generator=generator).to(device)
-        words = {
-            "text_embeds": torch.zeros(count, dim, device=device),
-            "time_ids": torch.tensor([[side, side, 0, 0, side, side]], dtype=torch.float32, device=device).expand(count, -1),
-        }
-        # Of no words all tokens are alike, and attention to one is attention to any number of them.
-        nothing = torch.zeros(count, 1, config.cross_attention_dim, device=device)
-        velocity = unet(noisy, times, nothing, added_cond_kwargs=words).sample.float()
+        velocity = unet(noisy, times, **unprompted(unet, noisy)).sample.float()
         seen = vae.decode(a * noisy - b * velocity).sample.float() / 2 + 0.5
         return F.interpolate(seen, (edge, edge), mode="bilinear", antialias=True).clamp(0, 1)
 

@@ -16,7 +16,8 @@ TOWER, TOKENIZER = "text_encoder_2", "tokenizer_2"  # as Stable Diffusion XL's p
 
 
 def of_clip(folder: Path) -> tuple[CLIPTextModelWithProjection, CLIPTokenizer]:
-    """Tower and tokenizer of the CLIP in an open_clip folder."""
+    """Tower and tokenizer of the CLIP in an open_clip folder; UserError where it has not been trained."""
+    options.needed(folder, "clip")
     clip, _, _ = open_clip.create_model_and_transforms(f"local-dir:{folder}")
     tokenizer = CLIPTokenizer.from_pretrained(folder)
     return to_transformers(clip, tokenizer), tokenizer
@@ -34,11 +35,8 @@ def has_words(folder: Path) -> bool:
 
 def of_denoiser(work: Path) -> tuple[CLIPTextModelWithProjection, CLIPTokenizer]:
     """Tower and tokenizer that the denoiser in `work` learned under; the CLIP's where it keeps none, as before version 0.2."""
-    place, clip = work / "denoiser", work / "clip" / "model"
-    if has_words(place):
-        return of_pipeline(place)
-    options.needed(clip, "clip")
-    return of_clip(clip)
+    place = work / "denoiser"
+    return of_pipeline(place) if has_words(place) else of_clip(work / "clip" / "model")
 
 
 def keep(tower: CLIPTextModelWithProjection, tokenizer: CLIPTokenizer, folder: Path):

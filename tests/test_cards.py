@@ -75,9 +75,9 @@ def test_a_blur_keeps_the_mean_and_takes_the_detail():
     assert measure_diversity.blurred(grain).std() < .2 * grain.std()
 
 
-@pytest.mark.parametrize("shared", [True, False])
-def test_a_word_is_told_beside_how_often_it_is_found_where_nobody_asked_for_it(shared):
+@pytest.mark.parametrize(("tower", "shared"), [({"text tower shared": True}, True), ({"text tower shared": False}, False), ({}, True)])
+def test_a_word_is_told_beside_how_often_it_is_found_where_nobody_asked_for_it(tower, shared):
     lemons = {"first": 0.53, "without the word": 0.5, "titles in training": 4}
-    said = card_lines.words({"first": 0.53, "interval": (0.4, 0.6), "seeds": 32, "words": {"lemons": lemons}, "text tower shared": shared})
+    said = card_lines.words({"first": 0.53, "interval": (0.4, 0.6), "seeds": 32, "words": {"lemons": lemons}} | tower)
     assert ("whose text tower conditions the denoiser" in said) == shared, "a lenient reader says so"
     assert said.endswith("training titles hold it: lemons 53 % (50 %; 4)")

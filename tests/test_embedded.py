@@ -33,19 +33,19 @@ def captions() -> list[str]:
 
 def test_both_libraries_read_the_same_tokens_and_embeddings(captions):
     import open_clip
-
-    from recipes import text_tower
+    from transformers import CLIPTextModelWithProjection, CLIPTokenizer
     clip, _, _ = open_clip.create_model_and_transforms(f"local-dir:{PROBES / 'clip'}")
     tokenizer = open_clip.get_tokenizer(f"local-dir:{PROBES / 'clip'}")
-    tower, theirs = text_tower.of_clip(PROBES / "clip")
+    tower = CLIPTextModelWithProjection.from_pretrained(PIPELINE / "text_encoder_2").eval()
+    theirs = CLIPTokenizer.from_pretrained(PIPELINE / "tokenizer_2")
     ids = tokenizer(captions)
     assert torch.equal(ids, theirs(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids)
     with torch.no_grad():
         assert (clip.eval().encode_text(ids) - tower(ids).text_embeds).abs().max() < 1e-5
 
 
-def test_the_pipeline_reads_words_by_a_tower_and_tokens_that_fit_each_other(captions):
-    """A tower of its own, if need be: a tokenizer whose tokens had other numbers would scramble every prompt."""
+def test_the_pipeline_reads_words_by_a_tower_and_tokens_that_fit_each_other():
+    """Whether or not they are the CLIP's: a tokenizer whose tokens had other numbers would scramble every prompt."""
     from recipes import text_tower
     tower, tokenizer = text_tower.of_pipeline(PIPELINE)
     assert len(tokenizer) <= tower.config.vocab_size
