@@ -33,11 +33,11 @@ def captions() -> list[str]:
 
 def test_both_libraries_read_the_same_tokens_and_embeddings(captions):
     import open_clip
-    from transformers import CLIPTextModelWithProjection, CLIPTokenizer
+
+    from recipes import text_tower
     clip, _, _ = open_clip.create_model_and_transforms(f"local-dir:{PROBES / 'clip'}")
     tokenizer = open_clip.get_tokenizer(f"local-dir:{PROBES / 'clip'}")
-    tower = CLIPTextModelWithProjection.from_pretrained(PIPELINE / "text_encoder_2").eval()
-    theirs = CLIPTokenizer.from_pretrained(PIPELINE / "tokenizer_2")
+    tower, theirs = text_tower.of_clip(PROBES / "clip")
     ids = tokenizer(captions)
     assert torch.equal(ids, theirs(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids)
     with torch.no_grad():
