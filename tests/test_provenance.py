@@ -116,12 +116,10 @@ def test_the_shipped_cards_keep_their_data_when_they_are_written_again(tmp_path)
     assert all("WikiArt" not in text for text in written(work, tmp_path / "root").values())
 
 
-def test_the_fingerprint_is_that_of_the_shared_paintings():
+def test_the_fingerprint_is_that_of_the_shared_paintings(data):
     from recipes import metadata
 
-    folder = ROOT.parent / "shared" / "data" / "paintings"
-    if not folder.is_dir():
-        pytest.skip("the paintings are not on this machine")
+    folder = data / "paintings"
     said, shipped = provenance.account(metadata.read(folder), folder), json.loads(provenance.SHIPPED.read_text())
     assert {name: said[name] for name in ("fingerprint", "splits", "images")} == {
         name: shipped[name] for name in ("fingerprint", "splits", "images")}
