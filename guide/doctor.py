@@ -3,6 +3,7 @@
 `python -m guide.doctor` writes the known answers.
 """
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
@@ -33,6 +34,7 @@ def examine() -> Iterator[Check]:
         yield Check("known answers", f"{ANSWERS.name} is not there, so that nothing can be compared")
     else:
         yield from _files(known["sha256"])
+        yield from _heads()
         yield from _answers(known)
     yield from _machine()
 
@@ -52,6 +54,21 @@ def _files(known: dict[str, str]) -> Iterator[Check]:
             yield Check("embedded weights", f"{', '.join(names)} {what}", False)
     if not missing and not changed:
         yield Check("embedded weights", f"{len(known)} files as shipped", True)
+
+
+def _heads() -> Iterator[Check]:
+    """Every head was fitted to the encoder that is here, also those that the known answers do not read."""
+    from probes import encoders
+    from probes.heads import card
+    try:
+        strange = card.unfit(encoders.load("embedded").fingerprint)
+    except (UserError, OSError, RuntimeError, ValueError, ImportError) as error:
+        yield Check("heads", f"cannot be read: {error}", False)
+        return
+    if strange:
+        yield Check("heads", f"{', '.join(strange)} were fitted to other weights than the embedded encoder's; {card.REMEDY}", False)
+    else:
+        yield Check("heads", "fitted to the encoder that is here", True)
 
 
 def _answers(known: dict) -> Iterator[Check]:
@@ -141,4 +158,10 @@ def _rounded(values) -> list[float]:
 
 
 if __name__ == "__main__":
-    write()
+    from guide import pipelines
+    pipelines.hush()
+    try:
+        write()
+    except UserError as error:
+        print(f"{ANSWERS} stays as it is: {error}", file=sys.stderr)
+        raise SystemExit(2) from None

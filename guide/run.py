@@ -237,7 +237,9 @@ def remarks(request: Request, pipeline, encoder: Encoder) -> list[str]:
     ends = [end for part, _ in per_prompt(brief, request.seeds) if (end := unread(pipeline, part.text()))]
     if ends:
         more = f" (nor the ends of {len(ends) - 1} other prompts)" if len(ends) > 1 else ""
-        lines.append(f"The prompt is too long for the model, which does not read its end: {ends[0]!r}{more}.")
+        end = ends[0].split()
+        said = " ".join(end if len(end) <= 20 else [*end[:10], "...", *end[-6:]])
+        lines.append(f"The prompt is too long for the model, which does not read its end: {said!r}{more}.")
     preset = request.preset()
     if isinstance(preset, Particles) and request.settings().steps <= preset.every:
         lines.append(f"With so few steps {request.strategy} compares its {preset.n} particles at the end alone: it does what best-of does; "

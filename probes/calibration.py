@@ -4,11 +4,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+TEMPERATURES = .05, 20.  # what is searched
+
+
+def at_an_end(temperature: float) -> bool:
+    """Whether the search ended at an end of TEMPERATURES: what it was fitted to asks for more, and says little."""
+    return not 1.01 * TEMPERATURES[0] < temperature < .99 * TEMPERATURES[1]
+
 
 def temperature(logits: Tensor, labels: Tensor) -> float:
-    """The T that minimises the cross-entropy of `logits / T` (arXiv:1706.04599): logits `(n, k)`, labels `(n,)`; T in [.05, 20]."""
+    """The T that minimises the cross-entropy of `logits / T` (arXiv:1706.04599): logits `(n, k)`, labels `(n,)`; T within TEMPERATURES."""
     logits = logits.double()
-    low, high = np.log(.05), np.log(20)
+    low, high = np.log(TEMPERATURES)
     golden = (np.sqrt(5) - 1) / 2
 
     def loss(log_t: float) -> float:

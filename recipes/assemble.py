@@ -12,10 +12,13 @@ import torch
 import typer
 from diffusers import AutoencoderTiny, DDIMScheduler, StableDiffusionXLPipeline, UNet2DConditionModel, UniPCMultistepScheduler
 
+from probes import encoders
+from probes.heads import card
 from recipes import autoencoder, options, text_tower
 from recipes.denoiser import CONFIG, SCHEDULE
 
 ROOT = Path(__file__).parents[1]
+LOADING = ("is_local", "local_files_only")  # how a tokenizer was loaded here says nothing of it
 
 
 def pipeline(work: Path) -> StableDiffusionXLPipeline:
@@ -54,27 +57,44 @@ def sampler() -> UniPCMultistepScheduler:
 
 def main(
     work: Annotated[Path, typer.Option(help="Where the recipes left their results.")] = Path("work"),
-    root: Annotated[Path, typer.Option(help="Root of the checkout to install into.")] = ROOT,
+    root: Annotated[Path, typer.Option("--root", "--into", help="Root of the checkout to install into.")] = ROOT,
 ):
     made = pipeline(work)
-    probes = root / "probes" / "embedded"
+    probes, installed = root / "probes" / "embedded", ["pipeline"]
     for name in ("clip", "referee", "verdict"):
         if (work / name / "model").exists():
             shutil.copytree(work / name / "model", probes / name, dirs_exist_ok=True, ignore=shutil.ignore_patterns("training.json"))
+            installed.append(name)
     if (work / "heads").exists():
         shutil.copytree(work / "heads", probes / "heads", dirs_exist_ok=True)
+        installed += [f"{path.stem} head" for path in sorted((work / "heads").glob("*.json"))]
     folder = root / "guide" / "embedded"
     made.to(dtype=torch.float16).save_pretrained(folder, safe_serialization=True)
     autoencoder.save(made.vae, folder / "vae")
     preview = work / "preview" / "vae"
     if preview.exists():
         autoencoder.save(AutoencoderTiny.from_pretrained(preview).to(dtype=torch.float16), folder / "preview")
+        installed.append("preview")
     # Where the parts came from on this machine is nobody's business.
     for path in (folder / "model_index.json", *(folder / part / "config.json" for part in ("vae", "unet", "preview"))):
         if path.exists():
             _edit(path, lambda config: {key: value for key, value in config.items() if key != "_name_or_path"})
     # Stored in 16 bits, used in 32: transformers would take the stored type for the one to compute in, diffusers would not.
-    _edit(folder / "text_encoder_2" / "config.json", lambda config: config | {"dtype": "float32"})
+    _edit(folder / text_tower.TOWER / "config.json", lambda config: config | {"dtype": "float32"})
+    _edit(folder / text_tower.TOKENIZER / "tokenizer_config.json", lambda config: {k: v for k, v in config.items() if k not in LOADING})
+    typer.echo(f"Installed into {root}: {', '.join(installed)}.")
+    if strange := unfit(probes):
+        typer.echo(
+            f"Fitted to another CLIP than the one there: {', '.join(strange)}. They cannot be read until recipes.heads and "
+            "recipes.brushwork have been run with this --work, then recipes.assemble again."
+        )
+
+
+def unfit(probes: Path) -> list[str]:
+    """The heads below `probes` that were fitted to other weights than those of the CLIP beside them."""
+    if not (probes / "clip").is_dir():
+        return []
+    return card.unfit(encoders.load(str(probes / "clip")).fingerprint, probes / "heads")
 
 
 def _edit(path: Path, change):

@@ -5,13 +5,15 @@
 A few paintings of each style stand for it, each as statistics, from which no painting can be made again: mean and deviation of the channels
 of early stages at two sizes, mean and covariance of its colours. They are of the guide split; the paintings of which a discriminant over
 these statistics is surest are taken, spread over their colours, so that a photograph finds one near its own. Written below `work/heads`,
-from where `recipes.assemble` carries it.
+from where `recipes.assemble` carries it. The card also says how far one painting is from another in the encoder's eyes, beside which
+`guide transfer` sets how far its pictures are from their photographs.
 """
 
 import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 import typer
 from rich.progress import track
@@ -19,16 +21,18 @@ from safetensors.torch import save_file
 from sklearn.cluster import KMeans
 from sklearn.covariance import LedoitWolf
 
-from guide.transfer import statistics
+from guide.transfer import content, statistics
 from guide.transfer.brushwork import SIZES
 from guide.transfer.colour import palette
 from probes import encoders, image
 from probes.atomic import replacing, write_text
+from probes.encoders import Encoder
 from probes.errors import UserError
 from probes.judges import STYLES
 from recipes import data, options
 
 COUNT, TYPICAL, MOST = 6, 0.25, 100  # paintings kept of a style; the share of the surest to choose from; paintings read of each
+STRANGERS, SIDE = 24, 128  # paintings that are compared with each other, and at how many pixels
 
 
 def main(
@@ -71,7 +75,7 @@ def main(
     with replacing(stem.with_suffix(".safetensors")) as temporary:
         save_file({name: value.contiguous() for name, value in held.items()}, temporary)
     card = {"encoder": reader.fingerprint, "labels": styles, "paintings": COUNT, "read": len(rows),
-            "artists": dict(zip(styles, artists, strict=True)),
+            "artists": dict(zip(styles, artists, strict=True)), "between paintings": strangers(reader, images, table, seed),
             "reliability": f"statistics of {COUNT} typical paintings of each of {len(styles)} styles; not validated"}  # fmt: skip
     write_text(stem.with_suffix(".json"), json.dumps(card, indent=1, ensure_ascii=False) + "\n")
     typer.echo(f"{stem}.safetensors: {len(styles)} styles, {stem.with_suffix('.safetensors').stat().st_size / 1e6:.2f} MB")
@@ -86,6 +90,20 @@ def _read(reader, pixels: np.ndarray) -> dict[str, torch.Tensor]:
         for stage in one.mean:
             out |= {f"{size} {stage} mean": one.mean[stage].cpu(), f"{size} {stage} deviation": one.deviation[stage].cpu()}
     return out | {"palette mean": colours.mean.cpu(), "palette covariance": colours.covariance.cpu()}
+
+
+@torch.no_grad()
+def strangers(reader: Encoder, images: np.ndarray, table: pd.DataFrame, seed: int = 0) -> dict[str, float]:
+    """Medians over all ordered pairs of STRANGERS paintings of the test split, the guide split where it has not two, by distance."""
+    rows = next(rows for name in ("test", "guide") if len(rows := np.flatnonzero(table["split"] == name)) > 1 or name == "guide")
+    rows = np.sort(np.random.default_rng(seed).permutation(rows)[:STRANGERS])
+    pixels = data.centre_crop(data.batch(images, rows, reader.device), SIDE)
+    found = {name: [] for name in content.UNASKED}
+    for place in track(range(len(pixels) * (len(pixels) > 1)), description="comparing paintings"):
+        others = torch.cat([pixels[:place], pixels[place + 1 :]])
+        for name, apart in content.distances(reader, pixels[place : place + 1], content.UNASKED).items():
+            found[name].append(apart(others))
+    return {name: round(float(torch.cat(values).median()), 3) for name, values in found.items() if values}
 
 
 def surest(features: np.ndarray, labels: np.ndarray, rank: int = 128) -> np.ndarray:

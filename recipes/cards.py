@@ -3,8 +3,8 @@
     python -m recipes.cards --work work/ --hardware "2 CPU cores"
 
 What has not been measured is said to be so. What was trained on is what the recipes recorded of it (`recipes/provenance.py`). How a model
-came about is read from its training log; where that is not the whole story (a warm start, several runs), a sentence of yours in
-`work/history.json`, by the recipe's name, is put before it.
+came about is read from its training log, a warm start too; where that is not the whole story (several runs), a sentence of yours in
+`work/history.json`, by the recipe's name, is put before it. The card of a model of which the work folder holds nothing is left as it is.
 """
 
 # ruff: noqa: E501 - prose
@@ -33,11 +33,13 @@ def read(path: Path) -> dict:
 def training(work: Path, name: str, hardware: str) -> str:
     """The recipe's command, steps and time, after what `history.json` says of it."""
     history = read(work / "history.json").get(name, "")
-    log = read(work / name / "log.json")
-    stepped = log and "step" in log[-1]  # the verdict is fitted in closed form and has no steps
-    told = f"{log[-1]['step']} steps in {log[-1]['seconds'] / 60:.0f} minutes" if stepped else "for a time that was not kept"
-    precision = "fp32" if stepped and log[-1].get("precision") == "no" else "fp32 weights with bfloat16 autocast"
-    line = f"`python -m recipes.{name} --data paintings/ --work work/`: {told} on {hardware}, {precision}."
+    last = (read(work / name / "log.json") or [{}])[-1]  # the verdict is fitted in closed form and has no steps
+    told = f"{last['step']} steps in {last['seconds'] / 60:.0f} minutes" if "step" in last else "for a time that was not kept"
+    precision = "fp32" if "step" in last and last.get("precision") == "no" else "fp32 weights with bfloat16 autocast"
+    start = f" --start {last['start']}" if "start" in last else ""
+    line = f"`python -m recipes.{name} --data paintings/ --work work/{start}`: {told} on {hardware}, {precision}."
+    if start:
+        line += " What the weights that it began with had learned from is not counted above."
     return f"{history} {line}".strip()
 
 
@@ -66,7 +68,7 @@ lean upward, some beyond the estimate, and those of balanced accuracy are lopsid
 - A supervised residual network of the same trunk, from scratch on the same images (`recipes.baseline`{size}): {of(baseline, lines.style, "other half")}.
   The CLIP's linear head less that: {of(together, lines.gain, "clip against the baseline")}.
 - What robustness costs, the linear head less that of a CLIP of undamaged paintings alone (`recipes.robustness`): {of(robustness, lines.robustness)}.
-- Year: {of(period, lines.year, "metrics")}; before recalibration {of(period, lambda said: f"{said['mae']:.1f} years", "metrics", "before recalibration")}; from the embedding alone {of(period, lambda said: f"{said['mae']:.1f} years, Spearman {said['spearman']:.2f}", "metrics", "embedding alone")}.
+- Year: {of(period, lines.year, "metrics")}; before temperature and recalibration {of(period, lambda said: f"{said['mae']:.1f} years, Spearman {said['spearman']:.2f}", "metrics", "before temperature and recalibration")}; from the embedding alone {of(period, lambda said: f"{said['mae']:.1f} years, Spearman {said['spearman']:.2f}", "metrics", "embedding alone")}.
 - Sensitivity of the style head (`recipes.sensitivity`): {of(style, lambda said: said["sentence"], "sensitivity")}
 - Genre, zero-shot: {of(content, lines.style, "metrics", "genre")}.
 - Retrieval of a painting's title: {of(content, lines.retrieval, "metrics", "retrieval")}.
@@ -74,14 +76,24 @@ lean upward, some beyond the estimate, and those of balanced accuracy are lopsid
 """
 
 
+def estimated(log: list[dict]) -> str:
+    """From when on batches held the denoiser's clean estimates, as a clause; nothing where they never did."""
+    place = next((index for index, row in enumerate(log) if row.get("_estimates")), None)
+    if place is None:
+        return ""
+    # The log has a line each 50 steps, of means that remember: a denoiser that was there from the beginning is in the first.
+    since = f" from step {log[place - 1]['step']:,} or soon after," if place else ""
+    return f";{since} a twelfth were the denoiser's clean estimates"
+
+
 def heads_card(work: Path, hardware: str, root: Path) -> tuple[str, str]:
     """The cards of the CLIP and of its heads."""
     tower = read(root / "probes/embedded/clip/open_clip_config.json").get("model_cfg", {})
     measured, text, data = reading(work), tower.get("text_cfg", {}), provenance.read(work)
     guide, last = provenance.counted(data, ["guide"]), provenance.last_year(data, ["guide"])
-    last_step = (read(work / "clip" / "log.json") or [{}])[-1]
-    share = last_step.get("_robust", 1)
-    estimates = ", a twelfth were the denoiser's clean estimates" if last_step.get("_estimates") else ""
+    log = read(work / "clip" / "log.json") or [{}]
+    share, estimates = log[-1].get("_robust", 1), estimated(log)
+    tower_of = "has this text tower" if text_tower.shared(root) else "has a text tower of its own, of an earlier edition under which its denoiser learned"
     clip = f"""# The small CLIP that steers
 
 {tower.get("embed_dim", "?")}-dimensional embeddings, residual image tower at {tower.get("vision_cfg", {}).get("image_size", "?")} pixels, {text.get("layers", "?")}-layer text tower
@@ -93,7 +105,7 @@ with a vocabulary of {text.get("vocab_size", 0):,} tokens; `open_clip.create_mod
 Contrastive on captions made of style, genre, century or year, artist and title words, beside zero-shot style and genre classification, year regression
 and telling artists apart (those two heads are dropped). Of every batch a sixth was noised, a sixth blurred, a twelfth passed through the autoencoder{estimates}; a quarter, after the first tenth of
 the run, was replaced by 1-step L2 adversarial examples{"" if share == 1 else f"; in the run above {share:.2g} times as much of all that"}.
-The text tower freezes part-way (`--freeze`), so that a denoiser may learn under it meanwhile; the image tower trains on.
+The text tower freezes part-way (`--freeze`); the image tower trains on. The pipeline {tower_of}.
 
 {measured}
 ## Limits
@@ -283,20 +295,27 @@ With another scheduler of diffusers from the same configuration DDIM, Euler, DPM
 def main(
     work: options.Work = Path("work"),
     hardware: Annotated[str, typer.Option(help="What it ran on, in words.")] = "2 CPU cores",
-    root: Annotated[Path, typer.Option(help="Checkout whose cards are written.")] = ROOT,
+    root: Annotated[Path, typer.Option("--root", "--into", help="Checkout whose cards are written.")] = ROOT,
 ):
     if not provenance.read(work):
         typer.echo(f"{work / 'data.json'} is not there: what was trained on stays unverified on the cards. Any recipe with --data writes it.")
     clip, heads = heads_card(work, hardware, root)
     probes = root / "probes" / "embedded"
-    for path, text in (
-        (probes / "clip", clip),
-        (probes / "heads", heads),
-        (probes / "referee", judge_card(work, "referee", hardware)),
-        (probes / "verdict", judge_card(work, "verdict", hardware)),
-        (root / "guide" / "embedded", pipeline_card(work, hardware, root)),
+    left = []
+    for name, path, text in (
+        ("clip", probes / "clip", clip),
+        ("heads", probes / "heads", heads),
+        ("referee", probes / "referee", judge_card(work, "referee", hardware)),
+        ("verdict", probes / "verdict", judge_card(work, "verdict", hardware)),
+        ("denoiser", root / "guide" / "embedded", pipeline_card(work, hardware, root)),
     ):
-        write_text(path / "README.md", text)
+        card = path / "README.md"
+        if (work / name).is_dir() or not card.exists():
+            write_text(card, text)
+        else:
+            left.append(str(card.relative_to(root)))
+    if left:
+        typer.echo(f"Left as they are, since {work} holds nothing of what they describe: {', '.join(left)}.")
 
 
 if __name__ == "__main__":

@@ -83,6 +83,9 @@ def main(
     accelerator = options.accelerator(device, steps is not None)
     device, place = accelerator.device, work / ("clip" if robust else "plain")
     target = place / "model"
+    if start:
+        with options.warm(start):  # before any image is decoded
+            config = json.loads((start / "open_clip_config.json").read_text())["model_cfg"]
     with accelerator.main_process_first():
         images, table = data.paintings(folder, work)
         # The text tower of a warm start knows its own tokens; another vocabulary would scramble them.
@@ -93,7 +96,6 @@ def main(
     torch.manual_seed(seed)
     if start:
         with options.warm(start):
-            config = json.loads((start / "open_clip_config.json").read_text())["model_cfg"]
             clip, _, _ = open_clip.create_model_and_transforms(f"local-dir:{start}")
     else:
         clip = open_clip.CLIP(**config)

@@ -3,9 +3,9 @@
     python -m recipes.denoiser --data paintings/ --work work/ --minutes 90
     accelerate launch -m recipes.denoiser --data paintings/ --work work/ --preset gpu
 
-Needs `work/autoencoder/vae` and the frozen text tower in `work/clip/model`, of which it keeps a copy; a warm start brings its own. SDXL's
-pipeline is used because it alone feeds the pooled text embedding into the time embedding: a style word then modulates every block, which
-short training can learn.
+Needs `work/autoencoder/vae` and the frozen text tower in `work/clip/model`, of which it keeps a copy; a warm start brings its own text
+tower, and its own autoencoder where there is none in `work`. SDXL's pipeline is used because it alone feeds the pooled text embedding into
+the time embedding: a style word then modulates every block, which short training can learn.
 """
 
 from pathlib import Path
@@ -23,7 +23,7 @@ from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 
 from probes.atomic import replacing
 from probes.errors import UserError
-from recipes import data, options, text_tower
+from recipes import autoencoder, data, options, text_tower
 from recipes.captions import caption
 from recipes.convolution import quicken
 from recipes.growth import grown
@@ -106,6 +106,16 @@ def words(work: Path, start: Path | None) -> tuple[CLIPTextModelWithProjection, 
     return text_tower.of_clip(work / "clip" / "model")
 
 
+def coder(work: Path, start: Path | None):
+    """See to `work/autoencoder/vae`: where no autoencoder was trained there, a warm start brings that whose latents its network knows."""
+    place = work / "autoencoder" / "vae"
+    if start and not place.exists() and (start / "vae").is_dir():
+        with options.warm(start):
+            autoencoder.save(options.whole(AutoencoderTiny.from_pretrained(start / "vae", torch_dtype=torch.float32)), place)
+        typer.echo(f"{place} was not there: it is that of --start now, whose latents the network knows.")
+    options.needed(place, "autoencoder")
+
+
 def _other_latents(start: Path, vae: AutoencoderTiny) -> bool:
     """Whether the network of the pipeline in `start` learned another autoencoder's latents. The encoder counts; a decoder may be
     sharpened afterwards."""
@@ -132,7 +142,8 @@ def main(
     accelerator = options.accelerator(device, steps is not None)
     device = accelerator.device
     tower, tokenizer = words(work, start)
-    options.needed(work / "autoencoder" / "vae", "autoencoder")
+    with accelerator.main_process_first():
+        coder(work, start)
     with accelerator.main_process_first():
         images, table = data.paintings(folder, work, data.stored(side))
     images = data.near(images, device)

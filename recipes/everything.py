@@ -5,7 +5,8 @@ measurements are done anew, from embeddings and pictures that are kept.
     python -m recipes.everything --data paintings/ --work work/ --smoke
 
 The results replace the embedded weights of this checkout, or those of a copy of its code where `--into` names one; `--smoke` trains each
-model for a few steps, into a copy below `--work`, to see whether everything runs.
+model for a few steps, into a copy below `--work`, to see whether everything runs. The CLIP is trained in one run; the one that ships took
+two, which recipes/README.md has.
 """
 
 import importlib
@@ -55,7 +56,9 @@ def main(
     seed: options.Seed = 0,
     processes: Annotated[int, typer.Option(help="GPUs (or CPU processes) to train on.", min=1)] = 1,
     smoke: Annotated[bool, typer.Option("--smoke", help="A few steps of everything, into a copy of the code below --work.")] = False,
-    into: Annotated[Path | None, typer.Option(help="Copy the code here and put the weights there, instead of into this checkout.")] = None,
+    into: Annotated[
+        Path | None, typer.Option("--into", "--root", help="Copy the code here and put the weights there, instead of into this checkout.")
+    ] = None,
 ):
     """Everything from paintings to shipped folders."""
     into = into or (work / "checkout" if smoke else ROOT)

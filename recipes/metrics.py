@@ -49,7 +49,11 @@ def by(figures: Mapping, unseen: str = "unseen ") -> str:
 
 
 def artist_halves(artists: pd.Series) -> np.ndarray:
-    """True for about half of the artists, alternating by number of works so that both halves are alike."""
+    """True for about half of the artists, alternating by number of works so that both halves are alike.
+
+    Of artists with equally many works the one that comes first in the table goes first: the same rows in another order give other halves,
+    as good as these, and figures of halves that differ by chance.
+    """
     own = hands(artists)
     order = own.value_counts(sort=True).index
     first = {name for index, name in enumerate(order) if index % 4 in (0, 3)}

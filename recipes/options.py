@@ -78,7 +78,8 @@ def warm(start: Path | None) -> Iterator[None]:
     except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
         if start is None:
             raise
-        reason = " ".join(str(error).split())[:160].removesuffix(".")
+        missing = isinstance(error, FileNotFoundError) and error.filename
+        reason = f"{Path(error.filename).name} is not there" if missing else " ".join(str(error).split())[:160].removesuffix(".")
         raise UserError(f"--start {start} holds no weights that this recipe can begin with ({reason}): see README.md.") from error
 
 
@@ -100,8 +101,11 @@ def alike(ours: nn.Module, theirs: nn.Module) -> bool:
 
 
 def tell_start(start: Path | None, run: training.Run):
-    """Say that a warm start does not count where a checkpoint goes on, weights and all."""
-    if start and run.kept is not None and run.main:
+    """Keep a warm start in the run's log, for the card; say that it does not count where a checkpoint goes on, weights and all."""
+    if start and run.kept is None:
+        # The end of its path: which folder of which machine it lies in is nobody's business.
+        run.state["start"] = "/".join(start.resolve().parts[-2:])
+    elif start and run.main:
         typer.echo(f"{run.checkpoint} goes on, and --start {start} does not count: choose another --work for a new run.")
 
 

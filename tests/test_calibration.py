@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 
-from probes.calibration import calibration_error, monotone, temperature
+from probes.calibration import at_an_end, calibration_error, monotone, temperature
 
 
 @pytest.mark.parametrize("true", [.4, 1., 2.5])
@@ -49,3 +49,11 @@ def test_monotone_is_isotonic_regression_without_a_least_slope():
     x, y = monotone(predicted, true, least_slope=0)
     expected = isotonic.IsotonicRegression(out_of_bounds="clip").fit(predicted, true).predict(x)
     np.testing.assert_allclose(y, expected, atol=1e-9)
+
+
+def test_a_search_that_ended_at_an_end_is_known():
+    sure = torch.eye(3).repeat(4, 1)
+    labels = torch.arange(3).repeat(4)
+    assert at_an_end(temperature(sure, labels)), "always right: as sure as can be"
+    assert at_an_end(temperature(-sure, labels)), "always wrong: as unsure as can be"
+    assert not at_an_end(1.)

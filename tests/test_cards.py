@@ -38,6 +38,35 @@ def test_a_card_has_the_figures_and_their_intervals(tmp_path):
     assert "impressionism, post-impressionism, pointillism" in text
 
 
+def test_a_card_of_a_model_that_was_not_trained_stays_as_it_is(tmp_path, capsys):
+    work, root = tmp_path / "work", tmp_path / "root"
+    for folder in CARDS:
+        (root / folder).mkdir(parents=True)
+        (root / folder / "README.md").write_text("of other paintings")
+    (work / "referee").mkdir(parents=True)
+    cards.main(work, "one core", root=root)
+    changed = [folder for folder in CARDS if (root / folder / "README.md").read_text() != "of other paintings"]
+    assert changed == ["probes/embedded/referee"]
+    told = " ".join(capsys.readouterr().out.split())
+    assert "Left as they are" in told
+    assert all((f"{folder}/README.md" in told) == (folder not in changed) for folder in CARDS)
+
+
+def test_a_warm_start_and_when_clean_estimates_came_stand_on_the_card(tmp_path):
+    row = {"step": 50, "seconds": 60, "precision": "no", "start": "plain/model", "_robust": .5}
+    (tmp_path / "work" / "clip").mkdir(parents=True)
+    for log, clause in (([row, row | {"step": 100, "_estimates": 1.}], "from step 50 or soon after, a twelfth were the denoiser's"),
+                        ([row | {"_estimates": 1.}], "autoencoder; a twelfth were the denoiser's clean estimates"),
+                        ([row], "autoencoder; a quarter")):
+        (tmp_path / "work" / "clip" / "log.json").write_text(json.dumps(log))
+        cards.main(tmp_path / "work", "one core", root=tmp_path / "root")
+        text = " ".join((tmp_path / "root" / "probes" / "embedded" / "clip" / "README.md").read_text().split())
+        assert "--work work/ --start plain/model`" in text
+        assert "What the weights that it began with had learned from is not counted above" in text
+        assert clause in text
+        assert "so that a denoiser may learn under it" not in text
+
+
 def test_kept_is_set_against_recall_and_caricature_is_marked():
     rows = card_lines.kept_table({
         "pictures": {"baroque": 32, "cubism": 32}, "kept": {"baroque": .6, "cubism": .2}, "caricature": ["baroque"],

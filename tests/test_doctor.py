@@ -1,11 +1,16 @@
 """`guide doctor`: the known answers are given, and a broken installation is told."""
 import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 import cli
 from guide import doctor
+from probes.heads import card
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +40,33 @@ def test_another_answer_is_told(known, name):
     told[name] = {} if name == "tokens" else [value + 2 * doctor.TOLERANCES[name] for value in told[name]]
     known.write_text(json.dumps(told), encoding="utf-8")
     assert [check.name for check in doctor.examine() if check.ok is False] == [name]
+
+
+def test_a_head_of_another_encoder_is_named_with_a_remedy_also_one_that_no_known_answer_reads(known, tmp_path, monkeypatch):
+    heads = tmp_path / "heads"
+    shutil.copytree(card.FOLDER, heads)
+    said = json.loads((heads / "domain.json").read_text(encoding="utf-8"))
+    (heads / "domain.json").write_text(json.dumps(said | {"encoder": "0" * 64}), encoding="utf-8")
+    monkeypatch.setattr(card, "FOLDER", heads)
+    failed = [check for check in doctor.examine() if check.ok is False]
+    assert [check.name for check in failed] == ["heads"]
+    assert failed[0].found.startswith("domain were fitted to other weights")
+    assert "recipes.assemble" in failed[0].found
+
+
+def test_known_answers_that_cannot_be_had_are_a_sentence_and_leave_the_file(tmp_path):
+    """As a module, in a copy whose heads are of another encoder."""
+    root = Path(doctor.__file__).parents[1]
+    for name in ("guide", "probes", "configs"):
+        shutil.copytree(root / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    head = tmp_path / "probes" / "embedded" / "heads" / "style.json"
+    head.write_text(json.dumps(json.loads(head.read_text(encoding="utf-8")) | {"encoder": "0" * 64}), encoding="utf-8")
+    kept = (tmp_path / "probes" / "embedded" / "known_answers.json").read_bytes()
+    done = subprocess.run([sys.executable, "-m", "guide.doctor"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "the style head" in done.stderr
+    assert (tmp_path / "probes" / "embedded" / "known_answers.json").read_bytes() == kept
 
 
 def test_changed_and_missing_files_are_named(known):

@@ -60,6 +60,22 @@ def test_what_they_make_assembles_into_a_pipeline_and_a_clip(work, tmp_path):
         assert "block_out_channels" not in json.loads((vae / "config.json").read_text()), "diffusers would warn at every load"
 
 
+def test_assembling_says_what_it_installed_and_which_heads_no_longer_fit(work, tmp_path, capsys):
+    from recipes import assemble
+    from recipes.text_tower import of_clip
+    heads = tmp_path / "probes" / "embedded" / "heads"
+    heads.mkdir(parents=True)
+    for name, fitted in (("style", {"encoder": "0" * 64}), ("domain", {"encoder": "1" * 64}), ("artifacts", {"encoder_name": "embedded"})):
+        (heads / f"{name}.json").write_text(json.dumps(fitted))
+    assemble.main(work, tmp_path)
+    told = " ".join(capsys.readouterr().out.split())
+    assert "pipeline, clip, referee, preview." in told
+    assert "another CLIP than the one there: domain, style." in told
+    config = json.loads((tmp_path / "guide" / "embedded" / "tokenizer_2" / "tokenizer_config.json").read_text())
+    assert not {"is_local", "local_files_only", "name_or_path"} & config.keys()
+    assert of_clip(tmp_path / "probes" / "embedded" / "clip")
+
+
 @pytest.mark.parametrize("name", BATCHES)
 def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(name, work, folder, tmp_path, monkeypatch):
     from recipes import training
@@ -279,6 +295,25 @@ def test_a_denoiser_keeps_the_text_tower_that_it_learned_under(folder, work, tmp
     assemble.main(tmp_path, tmp_path / "third")
     assert same(load_file(tmp_path / "third" / "guide" / "embedded" / words), first), "without a CLIP of one's own"
     assert not (tmp_path / "third" / "probes").exists()
+
+
+def test_a_warm_start_brings_its_latents_where_no_autoencoder_was_trained(folder, work, tmp_path, capsys):
+    from recipes import assemble
+    assemble.main(work, tmp_path)
+    start = tmp_path / "guide" / "embedded"
+    recipe("denoiser", folder, tmp_path / "work", start=start, steps=1)
+    assert "it is that of --start now" in " ".join(capsys.readouterr().out.split())
+    weights = Path("diffusion_pytorch_model.safetensors")
+    brought, theirs = load_file(tmp_path / "work" / "autoencoder" / "vae" / weights), load_file(start / "vae" / weights)
+    assert all(torch.equal(value, theirs[name].float()) for name, value in brought.items())
+    log = json.loads((tmp_path / "work" / "denoiser" / "log.json").read_text())
+    assert log[-1]["start"] == "guide/embedded", "and its card will say so"
+
+
+def test_a_warm_start_of_the_clip_from_a_wrong_folder_is_told_before_any_image_is_read(tmp_path):
+    with pytest.raises(UserError, match=r"begin with \(open_clip_config\.json is not there\)"):
+        recipe("clip", tmp_path / "no paintings", tmp_path / "work", start=tmp_path)
+    assert not (tmp_path / "work").exists()
 
 
 @pytest.mark.parametrize("name", ["autoencoder", "denoiser"])

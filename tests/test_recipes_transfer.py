@@ -5,7 +5,7 @@ import pytest
 import torch
 from made_up import paintings
 
-from guide.transfer import brushwork
+from guide.transfer import brushwork, content
 from probes import encoders
 from probes.heads import card
 from probes.heads.linear import Linear
@@ -24,11 +24,14 @@ def test_paintings_of_every_style_are_kept_as_statistics_and_read_again(folder, 
     stem = tmp_path / "heads" / "brushwork"
     said = json.loads(stem.with_suffix(".json").read_text())
     assert tuple(said["labels"]) == STYLES
+    assert said["between paintings"].keys() == set(content.UNASKED)
+    assert all(0 < apart < 1.5 for apart in said["between paintings"].values())
     monkeypatch.setattr(card, "FOLDER", stem.parent)
     brushwork._all.cache_clear()
     encoder = encoders.load("embedded")
     found = brushwork.paintings(encoder, "baroque")
     brushwork._all.cache_clear()
+    assert brushwork.between_paintings(encoder) == said["between paintings"]
     assert len(found) == recipe.COUNT
     assert all(value.isfinite().all() for value in found[0].at(144)[0].mean.values())
 

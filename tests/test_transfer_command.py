@@ -102,7 +102,7 @@ def told(guide: list[float], verdict: list[float], kept: list, **distances) -> R
     for gain, column in (("style_gain", "style_log_odds"), ("verdict_gain", "verdict_log_odds")):
         rows[gain] = [None, None, *(rows[column][2:].to_numpy() - rows[column][:2].to_numpy())]
     summary = {"styles": {"ukiyo-e": {"verdict_recall_on_real_paintings": .8}}, "reliability": {}}
-    return Result(None, None, Report(rows, summary), (("structure", .2),))
+    return Result(None, None, Report(rows, summary), (("structure", .2),), between={"structure": .65, "content": .48})
 
 
 def test_the_terminal_says_in_how_many_pictures_the_verdict_sees_the_style():
@@ -134,10 +134,10 @@ def test_of_a_period_and_of_words_the_terminal_says_what_is_read_before_and_afte
     assert "Mean year" not in done.output
 
 
-def test_what_is_as_far_as_another_photograph_is_said_beside_a_bound_that_holds():
+def test_what_is_as_far_as_one_painting_from_another_is_said_beside_a_bound_that_holds():
     arguments = [-6., -5., 12., 9.], [-4., -4.2, -5., -.8], [False, False, False, True]
     far = told(*arguments, structure=[.2, .1], content=[.8, .7]).lines()
-    assert far[0] == ("As far from the photograph as another one is: content 0.75 (between photographs 0.48); the bound "
+    assert far[0] == ("As far from the photograph as one painting from another: content 0.75 (between paintings 0.48); the bound "
                       'on structure does not hold that, --keep "content<=0.24" does.')
     assert not any("As far" in line for line in told(*arguments, structure=[.2, .1], content=[.3, .2]).lines())
 

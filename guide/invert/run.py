@@ -163,7 +163,8 @@ def _flipped(request: Request, context: Context, inputs: dict[str, str], on_prog
         named_ = ", ".join(name for name, one in known.items() if hasattr(getattr(one, "head", None), "labels"))
         raise UserError(f"Only a reading over labels can flip, and {probe!r} is none; choose by --probe one of {named_}.")
     if request.brief.period or request.brief.prompt or request.neuron or len(request.brief.styles) > 1:
-        raise UserError("A change is sought toward one label: name one --style, or --probe and --label, or neither for any other.")
+        raise UserError("A change of a picture is sought toward one label: name one --style, or --probe and --label, or neither for any "
+                        "other. --prompt, --period and --neuron are shown from noise, without a picture.")
     pictures, skipped = readable(inputs, lambda name, path: _seen(path, encoder, request.size))
     context.tell(*skipped)
     rows, blocks = [], []

@@ -36,6 +36,16 @@ def paintings(encoder: Encoder, style: str) -> list[Painting]:
     return list(_all(stem, encoder.device).get(style, ())) if stem else []
 
 
+def between_paintings(encoder: Encoder) -> dict[str, float]:
+    """How far one painting is from another in the encoder's eyes, by distance of `content.UNASKED`, medians: as the card of the brushwork
+    says. Photographs lie as far apart (six of scikit-image and scikit-learn: within .05 of it). Nothing where no card says it."""
+    stem = card.shipped("brushwork", encoder)
+    told = card.read(stem).get("between paintings", {}) if stem else {}
+    if not isinstance(told, dict) or not all(isinstance(value, int | float) for value in told.values()):
+        raise UserError(f"the card {stem}.json is damaged: how far paintings lie apart has to be numbers by distance; reinstall.")
+    return told
+
+
 def nearest(candidates: list[Painting], colours: Palette) -> list[Painting]:
     """The paintings in order of how near their palettes are to a picture's, by mean and by the deviation of brightness: a map between
     palettes that are alike keeps shadows and lights apart."""

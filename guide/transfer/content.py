@@ -51,9 +51,6 @@ NAMES = {  # each of the whole picture, also where a region alone is painted, at
 }  # fmt: skip
 DAMPING, RATE = .2, 4.  # of multipliers: brushwork distances are well below 1, and a stiffer hold loses them on its way back
 UNASKED = ("structure", "self-similarity", "content", "ms-ssim")
-# Of one photograph from another in the embedded encoder's eyes: medians over the 30 ordered pairs of six photographs at 128 pixels
-# (scikit-image's astronaut, coffee, chelsea and rocket, scikit-learn's china and flower), measured 2026-11-30.
-STRANGERS = {"structure": .67, "self-similarity": .23, "content": .48, "ms-ssim": .92}
 SCALES = {"structure": .1, "self-similarity": .05, "content": .1, "ms-ssim": .1, "lpips": .1, "artifacts": .1}
 
 

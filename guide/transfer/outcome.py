@@ -1,8 +1,8 @@
 """What came of a transfer: photograph and picture side by side, read by the probes and the verdict, and how far they are apart."""
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from guide.brief import in_words
 from guide.outcome import said
 from guide.record import typed
 from guide.transfer import content
+from guide.transfer.brushwork import between_paintings
 from probes import distance
 from probes.audit import audit
 from probes.auditing import flags
@@ -45,7 +46,7 @@ class Result:
     sheet: Path
     report: Report
     keep: tuple[tuple[str, float], ...]
-    encoder: str = "embedded"
+    between: Mapping[str, float] = field(default_factory=dict)  # distances of one painting from another in the encoder's eyes
 
     def table(self) -> Table:
         """A row per picture: style before and after in the eyes of guide and verdict, and the distances."""
@@ -81,17 +82,15 @@ class Result:
         return [*lines, *self.report.summary.get("skipped", ()), *trust]
 
     def _far(self, made: pd.DataFrame) -> list[str]:
-        """Distances by which the pictures are as far from their photographs as other photographs are: a bound holds no other distance."""
-        means = {name: made[f"distance_{name}"].mean() for name in content.STRANGERS if f"distance_{name}" in made}
-        if self.encoder != "embedded":
-            return []
-        far = {name: mean for name, mean in means.items() if mean >= content.STRANGERS[name]}
+        """Distances by which pictures are as far from their photographs as one painting from another: a bound holds no other distance."""
+        means = {name: made[f"distance_{name}"].mean() for name in self.between if f"distance_{name}" in made}
+        far = {name: mean for name, mean in means.items() if mean >= self.between[name]}
         if not far:
             return []
         kept = " and ".join(name for name, _ in self.keep if name not in far)
-        said = ", ".join(f"{name} {mean:.2f} (between photographs {content.STRANGERS[name]:g})" for name, mean in far.items())
-        bounds = ",".join(f"{name}<={content.STRANGERS[name] / 2:g}" for name in far)
-        return [f"As far from the photograph as another one is: {said}; "
+        said = ", ".join(f"{name} {mean:.2f} (between paintings {self.between[name]:.2f})" for name, mean in far.items())
+        bounds = ",".join(f"{name}<={self.between[name] / 2:.2g}" for name in far)
+        return [f"As far from the photograph as one painting from another: {said}; "
                 f'{f"the bound on {kept} does not hold that, " if kept else ""}--keep "{bounds}" does.']
 
     def _judged(self, made: pd.DataFrame) -> list[str]:
@@ -163,7 +162,7 @@ def outcome(request: Request, photos: dict[str, Opened], encoder: Encoder, verdi
     report = Report(frame, read.summary | {"skipped": list(skipped)})
     report.to_csv(request.out / "report.csv")
     report.to_json(request.out / "report.json")
-    result = Result(request.out, request.out / "sheet.png", report, request.keep, request.encoder)
+    result = Result(request.out, request.out / "sheet.png", report, request.keep, between_paintings(encoder))
     _sheet(request, result, photos, pixels)
     return result
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import typing
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from probes.heads.head import Head, YearHead
 
 FOLDER = Path(__file__).parents[1] / "embedded" / "heads"
+REMEDY = "reinstall the package, or, after another CLIP of your own, run recipes.heads and recipes.brushwork, then recipes.assemble"
 
 
 def shipped(name: str, encoder: Encoder) -> Path | None:
@@ -33,14 +35,21 @@ def shipped(name: str, encoder: Encoder) -> Path | None:
         stem = FOLDER / name
         if not _file(stem, ".json").is_file():
             return None
-        fitted = read(stem).get("encoder")
-        if fitted and fitted != encoder.fingerprint:
-            raise UserError(f"the {name} head in {FOLDER} was fitted to other weights than the embedded encoder's; reinstall the package.")
+        if name in unfit(encoder.fingerprint, names=(name,)):
+            raise UserError(f"the {name} head in {FOLDER} was fitted to other weights than the embedded encoder's; {REMEDY}.")
         return stem
     for path in sorted(FOLDER.glob(f"*/{name}.json")):
         if _published(encoder.source) in _encoders(path.with_suffix("")):
             return path.with_suffix("")
     return None
+
+
+def unfit(fingerprint: str, folder: Path | None = None, names: Iterable[str] | None = None) -> list[str]:
+    """Which heads of `folder` (None: FOLDER), all or the named ones, say that they were fitted to weights of another fingerprint."""
+    folder = folder or FOLDER
+    every = sorted(path.stem for path in folder.glob("*.json")) if names is None else names
+    fitted = {name: read(folder / name).get("encoder") for name in every}
+    return [name for name, weights in fitted.items() if weights and weights != fingerprint]
 
 
 def read(stem: Path) -> dict:

@@ -16,8 +16,8 @@ import typer
 from diffusers import AutoencoderTiny
 
 from guide import pipelines
+from probes import calibration, encoders
 from probes import domain as near
-from probes import encoders
 from probes.atomic import write_text
 from probes.config import offer
 from probes.errors import UserError
@@ -69,6 +69,11 @@ def main(
         else:
             head, said = fitted
             card.save(stem, head, {"encoder": reader.fingerprint, **said})
+            if calibration.at_an_end(head.temperature):
+                typer.echo(
+                    f"{name}: its temperature is {head.temperature:.3g}, an end of what is searched: the half of the test artists that it "
+                    "comes from tells too little of how sure the head may be."
+                )
         typer.echo(f"{name}: {card.reliability(stem)}")
 
 

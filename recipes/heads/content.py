@@ -73,7 +73,7 @@ def measure(paintings: Paintings) -> dict:
     tested, held = paintings.tested, paintings.held
     genre, text = codes(tested["genre"], GENRES), paintings.text([[GENRE_WORDS[genre]] for genre in GENRES])
     has, titled = genre >= 0, (tested["title"].str.split().str.len() >= 2).to_numpy()
-    by_words = style_figures(softmax(held[has] @ text.T * 20), genre[has], tested["artist"][has], GENRES)
+    by_words = style_figures(softmax(held[has] @ text.T * paintings.encoder.logit_scale), genre[has], tested["artist"][has], GENRES)
     retrieval = {}
     if titled.any():
         titles = paintings.text([[title] for title in tested["title"][titled]], (TITLE,))

@@ -86,7 +86,7 @@ def fit(paintings: Paintings) -> tuple[Ordinal, dict]:
         head = replace(alone, weight=weight, bias=beside.bias / beside.temperature + alone.bias / alone.temperature, temperature=1.0)
         head = replace(head, recalibration_x=told.new_zeros(0), recalibration_y=told.new_zeros(0))
         held = told
-    figures["before recalibration"] = year_figures(head.expected(held[other]).numpy(), years[other], artists[other])
+    figures["before temperature and recalibration"] = year_figures(head.expected(held[other]).numpy(), years[other], artists[other])
     head = ordinal.recalibrate(head, held[first], years[first], least_slope=LEAST_SLOPE)
     low, high = (edge.numpy() for edge in head.span(held[other]))
     figures |= year_figures(head.expected(held[other]).numpy(), years[other], artists[other])

@@ -90,7 +90,8 @@ def fit(paintings: Paintings) -> tuple[Linear, dict]:
     _, embedded = calibrated(paintings, plain, by_embedding, truth, "styles")
     gain = gain_figures(logits[known].argmax(1), by_embedding[known].argmax(1), truth[known], artists[known])
     text = paintings.text([words(style) for style in head.labels])
-    by_words = style_figures(softmax(paintings.held[known] @ text.T * 20), truth[known], artists[known], head.labels)
+    cosines = paintings.held[known] @ text.T
+    by_words = style_figures(softmax(cosines * paintings.encoder.logit_scale), truth[known], artists[known], head.labels)
     metrics = {"linear": figures, "linear, all artists": everyone, "embedding alone": embedded}
     metrics |= {"gain over the embedding alone": gain, "zero_shot": by_words}
     return head, {"metrics": metrics, "shrinkage": shrinkage}
