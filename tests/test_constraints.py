@@ -69,6 +69,10 @@ def test_a_constraint_with_room_asks_for_nothing(red):
     assert keep.climbed(torch.tensor([0., 1.]), torch.tensor([1., -2.]), .1).tolist() == [2., 0.]
     assert keep.climbed(torch.tensor([3.]), torch.tensor([float("nan")]), .1).tolist() == [3.]
     assert (str(keep), str(limit)) == ("red>=0.3", "red<=0.3")
+    near = Constraint(red, .3, margin=1.)
+    assert near.loss(near.violation(torch.tensor([.2, .35, .45])), torch.zeros(3)).tolist() == pytest.approx([2., .125, 0.])
+    with pytest.raises(UserError, match="margin -1"):
+        Constraint(red, .3, margin=-1.)
     with pytest.raises(UserError, match="from 0 to 1"):
         Constraint(red, 28.)
     with pytest.raises(UserError, match="at least"):
