@@ -283,7 +283,7 @@ def doctor() -> None:
         typer.secho(f"{mark:4}  ", fg=colour, nl=False)
         typer.echo(f"{check.name}: {check.found}")
     if any(check.ok is False for check in checks):
-        raise UserError("The installation does not give the known answers; reinstall it, or read the lines marked FAIL.")
+        raise UserError("The installation is not as it should be; read the lines marked FAIL, or reinstall it.")
 
 
 @app.command()

@@ -53,7 +53,7 @@ def _files(known: dict[str, str]) -> Iterator[Check]:
         if names:
             yield Check("embedded weights", f"{', '.join(names)} {what}", False)
     if not missing and not changed:
-        yield Check("embedded weights", f"{len(known)} files as shipped", True)
+        yield Check("embedded weights", f"{len(known)} files as when the known answers were written", True)
 
 
 def _heads() -> Iterator[Check]:
@@ -66,7 +66,7 @@ def _heads() -> Iterator[Check]:
         yield Check("heads", f"cannot be read: {error}", False)
         return
     if strange:
-        yield Check("heads", f"{', '.join(strange)} were fitted to other weights than the embedded encoder's; {card.REMEDY}", False)
+        yield Check("heads", f"fitted to other weights than the embedded encoder's: {', '.join(strange)}; {card.REMEDY}", False)
     else:
         yield Check("heads", "fitted to the encoder that is here", True)
 
@@ -148,8 +148,11 @@ def answers() -> dict:
 
 
 def write(path: Path = ANSWERS) -> None:
-    """Write the answers of the present weights as the known ones; for whoever ships new weights."""
+    """Write the answers of the present weights as the known ones, for whoever ships new weights. UserError where a head does not fit."""
     from probes.atomic import write_text
+    for check in _heads():
+        if not check.ok:
+            raise UserError(f"{check.name}: {check.found}.")
     write_text(path, json.dumps({**answers(), "tolerances": TOLERANCES, "sha256": hashes()}, indent=1) + "\n")
 
 

@@ -18,7 +18,8 @@ from recipes import autoencoder, options, text_tower
 from recipes.denoiser import CONFIG, SCHEDULE
 
 ROOT = Path(__file__).parents[1]
-LOADING = ("is_local", "local_files_only")  # how a tokenizer was loaded here says nothing of it
+PARTS = ("clip", "referee", "verdict", "heads")  # that can be installed without a pipeline
+SHEETS = ("samples.png", "words.png", "nearest.png")  # of the pipeline's pictures, beside its card
 
 
 def pipeline(work: Path) -> StableDiffusionXLPipeline:
@@ -59,35 +60,63 @@ def main(
     work: Annotated[Path, typer.Option(help="Where the recipes left their results.")] = Path("work"),
     root: Annotated[Path, typer.Option("--root", "--into", help="Root of the checkout to install into.")] = ROOT,
 ):
-    made = pipeline(work)
-    probes, installed = root / "probes" / "embedded", ["pipeline"]
+    """What `work` holds, into the folders that ship; what it lacks stays as it is there."""
+    probes, installed, notes = root / "probes" / "embedded", [], []
+    if (work / "denoiser").exists() or not any(trained(work, name) for name in PARTS):
+        made = pipeline(work)  # before anything is written: it may lack a part
+        notes += install(made, work, root / "guide" / "embedded")
+        installed.append("pipeline")
     for name in ("clip", "referee", "verdict"):
-        if (work / name / "model").exists():
+        if trained(work, name):
             shutil.copytree(work / name / "model", probes / name, dirs_exist_ok=True, ignore=shutil.ignore_patterns("training.json"))
             installed.append(name)
-    if (work / "heads").exists():
+            if name != "verdict" and not (work / name / "log.json").exists():
+                notes.append(f"Beside the {name} in {work} there is no log of its training: it may be as it began.")
+    if trained(work, "heads"):
         shutil.copytree(work / "heads", probes / "heads", dirs_exist_ok=True)
         installed += [f"{path.stem} head" for path in sorted((work / "heads").glob("*.json"))]
-    folder = root / "guide" / "embedded"
+    typer.echo(f"Installed into {root}: {', '.join(installed)}.")
+    if strange := unfit(probes):
+        notes.append(
+            f"Fitted to another CLIP than the one there: {', '.join(strange)}. They cannot be read until recipes.heads and "
+            "recipes.brushwork have been run with this --work, then recipes.assemble again."
+        )
+    for note in notes:
+        typer.echo(note)
+
+
+def trained(work: Path, name: str) -> bool:
+    """Whether `work` holds a model, or heads, of that name, and not a folder alone."""
+    files = {"heads": ("heads/*.json",), "denoiser": ("denoiser/unet/*", "denoiser/checkpoint.pt")}
+    return any(any(work.glob(pattern)) for pattern in files.get(name, (f"{name}/model/*.safetensors",)))
+
+
+def install(made: StableDiffusionXLPipeline, work: Path, folder: Path) -> list[str]:
+    """Put the pipeline into `folder`, in 16 bits; sentences on what did not come along."""
+    notes, unet = [], folder / "unet" / "diffusion_pytorch_model.safetensors"
+    before = unet.read_bytes() if unet.exists() else None
+    other = before is not None and not options.alike(made.vae.encoder, AutoencoderTiny.from_pretrained(folder / "vae").encoder)
     made.to(dtype=torch.float16).save_pretrained(folder, safe_serialization=True)
     autoencoder.save(made.vae, folder / "vae")
     preview = work / "preview" / "vae"
     if preview.exists():
         autoencoder.save(AutoencoderTiny.from_pretrained(preview).to(dtype=torch.float16), folder / "preview")
-        installed.append("preview")
-    # Where the parts came from on this machine is nobody's business.
+    elif other or not (folder / "preview").exists():
+        autoencoder.save(made.vae, folder / "preview")
+        notes.append("No preview decoder was distilled from these latents: guidance looks through the whole one, which is slower "
+                     "(recipes.preview makes it, then recipes.assemble again).")  # fmt: skip
+    sheets = [name for name in SHEETS if before not in (None, unet.read_bytes()) and (folder / name).exists()]
+    for name in sheets:
+        (folder / name).unlink()
+    if sheets:
+        notes.append(f"Taken away, as another pipeline painted them: {', '.join(sheets)}; the card names what makes them anew.")
+    # Where the parts came from on this machine, and by which version of a library, is nobody's business.
     for path in (folder / "model_index.json", *(folder / part / "config.json" for part in ("vae", "unet", "preview"))):
-        if path.exists():
-            _edit(path, lambda config: {key: value for key, value in config.items() if key != "_name_or_path"})
+        _edit(path, {"_name_or_path"})
     # Stored in 16 bits, used in 32: transformers would take the stored type for the one to compute in, diffusers would not.
-    _edit(folder / text_tower.TOWER / "config.json", lambda config: config | {"dtype": "float32"})
-    _edit(folder / text_tower.TOKENIZER / "tokenizer_config.json", lambda config: {k: v for k, v in config.items() if k not in LOADING})
-    typer.echo(f"Installed into {root}: {', '.join(installed)}.")
-    if strange := unfit(probes):
-        typer.echo(
-            f"Fitted to another CLIP than the one there: {', '.join(strange)}. They cannot be read until recipes.heads and "
-            "recipes.brushwork have been run with this --work, then recipes.assemble again."
-        )
+    _edit(folder / text_tower.TOWER / "config.json", {"transformers_version"}, dtype="float32")
+    _edit(folder / text_tower.TOKENIZER / "tokenizer_config.json", {"is_local", "local_files_only"})
+    return notes
 
 
 def unfit(probes: Path) -> list[str]:
@@ -97,8 +126,9 @@ def unfit(probes: Path) -> list[str]:
     return card.unfit(encoders.load(str(probes / "clip")).fingerprint, probes / "heads")
 
 
-def _edit(path: Path, change):
-    path.write_text(json.dumps(change(json.loads(path.read_text())), indent=2) + "\n")
+def _edit(path: Path, without: set[str], **more):
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps({key: value for key, value in config.items() if key not in without} | more, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -21,8 +21,10 @@ from guide import pipelines
 from probes.atomic import write_text
 from recipes import card_lines as lines
 from recipes import options, provenance, text_tower
-from recipes.assemble import ROOT
+from recipes.assemble import ROOT, trained
 from recipes.card_lines import of
+
+HEADS = ("style", "period", "content", "scene", "origin", "artifacts", "domain")  # whose figures are on the cards
 
 
 def read(path: Path) -> dict:
@@ -34,24 +36,41 @@ def training(work: Path, name: str, hardware: str) -> str:
     """The recipe's command, steps and time, after what `history.json` says of it."""
     history = read(work / "history.json").get(name, "")
     last = (read(work / name / "log.json") or [{}])[-1]  # the verdict is fitted in closed form and has no steps
-    told = f"{last['step']} steps in {last['seconds'] / 60:.0f} minutes" if "step" in last else "for a time that was not kept"
-    precision = "fp32" if "step" in last and last.get("precision") == "no" else "fp32 weights with bfloat16 autocast"
-    start = f" --start {last['start']}" if "start" in last else ""
-    line = f"`python -m recipes.{name} --data paintings/ --work work/{start}`: {told} on {hardware}, {precision}."
-    if start:
-        line += " What the weights that it began with had learned from is not counted above."
+    if "taken" in last:
+        return f"{history} The {name} is that of `{last['taken']}`, whose images are not counted above.".strip()
+    told = "for a time that was not kept"
+    if "step" in last:
+        precision = "fp32" if last.get("precision") == "no" else "fp32 weights with bfloat16 autocast"
+        told = f"{last['step']} steps in {last['seconds'] / 60:.0f} minutes on {hardware}, {precision}"
+    more = "".join(f" {part}" for part in (f"--start {last['start']}" if "start" in last else "", last.get("options", "")) if part)
+    line = f"`python -m recipes.{name} --data paintings/ --work work/{more}`: {told}."
+    if "start" in last:
+        line += " What the weights that it began with had learned from is not counted above; test images may be among it."
     return f"{history} {line}".strip()
 
 
-def reading(work: Path) -> str:
+def begun(work: Path, *names: str) -> str:
+    """What restricts a claim about images that were not learned from, where one of the models began with other weights."""
+    logs = (read(work / name / "log.json") or [{}] for name in names)
+    return "in the runs below " if any({"start", "taken"} & log[-1].keys() for log in logs) else ""
+
+
+def of_heads(work: Path, root: Path) -> dict[str, dict]:
+    """The cards of the heads by name: those in `work`, or the installed ones where these were fitted to the same encoder."""
+    own = {name: read(work / "heads" / f"{name}.json") for name in HEADS}
+    encoders = {card["encoder"] for card in own.values() if "encoder" in card}
+    there = {name: read(root / "probes" / "embedded" / "heads" / f"{name}.json") for name, card in own.items() if not card and any(own.values())}
+    return own | {name: card for name, card in there.items() if card.get("encoder") in {None, *encoders}}
+
+
+def reading(work: Path, root: Path = ROOT) -> str:
     """What the CLIP and its heads read on artists that they have not seen."""
-    style, period, content, scene, origin = (read(work / "heads" / f"{name}.json") for name in ("style", "period", "content", "scene", "origin"))
-    artifacts, domain = (read(work / "heads" / f"{name}.json") for name in ("artifacts", "domain"))
+    style, period, content, scene, origin, artifacts, domain = of_heads(work, root).values()
     baseline, together = read(work / "baseline" / "figures.json"), read(work / "agreement.json")
     robustness = read(work / "robustness.json")
     size = f", {baseline['parameters'] / 1e6:.1f} M parameters, {baseline['steps']} steps" if baseline else ""
     said = (("scene", scene), ("origin", origin), ("artifacts", artifacts), ("out of domain", domain))
-    more = "\n".join(f"- {name.capitalize()}: {card['reliability']}." for name, card in said if "reliability" in card)
+    more = "\n".join(f"- {name.capitalize()}: {card.get('reliability', lines.NOT_MEASURED)}." for name, card in said if card or name != "origin")
     return f"""## Measured
 On artists that neither the CLIP nor the heads have seen; intervals from a bootstrap over artists. A draw of artists has fewer of them, and may lack a style: so ECE's intervals
 lean upward, some beyond the estimate, and those of balanced accuracy are lopsided.
@@ -89,10 +108,11 @@ def estimated(log: list[dict]) -> str:
 def heads_card(work: Path, hardware: str, root: Path) -> tuple[str, str]:
     """The cards of the CLIP and of its heads."""
     tower = read(root / "probes/embedded/clip/open_clip_config.json").get("model_cfg", {})
-    measured, text, data = reading(work), tower.get("text_cfg", {}), provenance.read(work)
+    measured, text, data = reading(work, root), tower.get("text_cfg", {}), provenance.read(work)
     guide, last = provenance.counted(data, ["guide"]), provenance.last_year(data, ["guide"])
     log = read(work / "clip" / "log.json") or [{}]
     share, estimates = log[-1].get("_robust", 1), estimated(log)
+    coder = ", a twelfth passed through the autoencoder" if log[-1].get("_autoencoded", 1) else ""
     tower_of = "has this text tower" if text_tower.shared(root) else "has a text tower of its own, of an earlier edition under which its denoiser learned"
     clip = f"""# The small CLIP that steers
 
@@ -103,7 +123,7 @@ with a vocabulary of {text.get("vocab_size", 0):,} tokens; `open_clip.create_mod
 ## Training
 {training(work, "clip", hardware)}
 Contrastive on captions made of style, genre, century or year, artist and title words, beside zero-shot style and genre classification, year regression
-and telling artists apart (those two heads are dropped). Of every batch a sixth was noised, a sixth blurred, a twelfth passed through the autoencoder{estimates}; a quarter, after the first tenth of
+and telling artists apart (those two heads are dropped). Of every batch a sixth was noised, a sixth blurred{coder}{estimates}; a quarter, after the first tenth of
 the run, was replaced by 1-step L2 adversarial examples{"" if share == 1 else f"; in the run above {share:.2g} times as much of all that"}.
 The text tower freezes part-way (`--freeze`); the image tower trains on. The pipeline {tower_of}.
 
@@ -243,7 +263,8 @@ def pipeline_card(work: Path, hardware: str, root: Path) -> str:
         if "precision" in spread
         else lines.NOT_MEASURED
     )
-    table = f"\n{lines.kept_table(figures['unguided'])}\n" if "unguided" in figures else ""
+    about = "A ratio above 1.1 is marked: the picture overstates the style. Where the verdict recognises few real paintings, ratios mean little."
+    table = f"\n{lines.kept_table(figures['unguided'])}\n\n{about}\n" if "unguided" in figures else ""
     size = of(figures, lambda said: f"{said['megabytes']:.0f} MB for everything that is embedded, probes and judges too", "cost")
     sheets = (
         grid(root, "samples", "Every style at the first seeds, none chosen, in their own size", "python -m recipes.sample_grids --work work/")
@@ -266,7 +287,7 @@ def pipeline_card(work: Path, hardware: str, root: Path) -> str:
 With `num_inference_steps={model.steps}, guidance_scale={model.guidance_scale:g}, guidance_rescale={model.guidance_rescale:g}` and
 `generator=torch.Generator().manual_seed(seed)` it makes the pictures that `guide generate` calls unguided, of the prompt in the PNG's `parameters`.
 
-{provenance.section(data, f"Trained on the guide and judge splits, {provenance.counted(data, ['guide', 'judge'])}; on no test image ({provenance.apart(data)}).")}
+{provenance.section(data, f"Trained on the guide and judge splits, {provenance.counted(data, ['guide', 'judge'])}; {begun(work, 'autoencoder', 'decoder', 'denoiser')}on no test image ({provenance.apart(data)}).")}
 ## Training
 {chr(10).join(stages) or "The logs were not kept."}
 
@@ -282,9 +303,7 @@ prompt, unguided; nothing is chosen.
 - Memorisation: {of(spread, lines.memorisation, "memorisation")}.
 - Words: {of(words, lines.words)}. On real test paintings with the word in their title: {of(words, lines.words_on_real, "on real test paintings")}.
 - Cost: {of(figures, cost_line, "cost")} ({hardware}); {size}.
-{table}
-A ratio above 1.1 is marked: the picture overstates the style. Where the verdict recognises few real paintings, ratios mean little.
-{sheets}
+{table}{sheets}
 ## Limits
 Colours, light and layout of a style and genre come through, objects and faces mostly do not. The pictures are made by a machine and say so in their metadata.
 With another scheduler of diffusers from the same configuration DDIM, Euler, DPM-Solver, PNDM, DEIS, LMS and TCD paint nearly the same pictures, those that add noise
@@ -310,7 +329,8 @@ def main(
         ("denoiser", root / "guide" / "embedded", pipeline_card(work, hardware, root)),
     ):
         card = path / "README.md"
-        if (work / name).is_dir() or not card.exists():
+        held = trained(work, name) if name != "heads" else any((work / name / f"{head}.json").exists() for head in HEADS)
+        if held or not card.exists():
             write_text(card, text)
         else:
             left.append(str(card.relative_to(root)))

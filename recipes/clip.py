@@ -225,6 +225,7 @@ def main(
             "artist": 0.3 * artist,
             "_style_accuracy": accuracy,
             "_robust": torch.tensor(robust),  # for the card, as what follows
+            "_autoencoded": torch.tensor(float("vae" in loaded)),
             "_estimates": torch.tensor(float("estimate" in loaded)),
         }
 

@@ -8,6 +8,7 @@ tower, and its own autoencoder where there is none in `work`. SDXL's pipeline is
 the time embedding: a style word then modulates every block, which short training can learn.
 """
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -21,7 +22,7 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 
-from probes.atomic import replacing
+from probes.atomic import replacing, write_text
 from probes.errors import UserError
 from recipes import autoencoder, data, options, text_tower
 from recipes.captions import caption
@@ -112,6 +113,7 @@ def coder(work: Path, start: Path | None):
     if start and not place.exists() and (start / "vae").is_dir():
         with options.warm(start):
             autoencoder.save(options.whole(AutoencoderTiny.from_pretrained(start / "vae", torch_dtype=torch.float32)), place)
+        write_text(place.parent / "log.json", json.dumps([{"taken": options.place(start / "vae")}]))
         typer.echo(f"{place} was not there: it is that of --start now, whose latents the network knows.")
     options.needed(place, "autoencoder")
 
@@ -141,6 +143,10 @@ def main(
     batch_size = sizes["batch_size"]
     accelerator = options.accelerator(device, steps is not None)
     device = accelerator.device
+    if start:
+        with options.warm(start):
+            if not (start / "unet" / "config.json").is_file():  # told before all else
+                raise ValueError("a pipeline's folder is meant, and there is no unet in it")
     tower, tokenizer = words(work, start)
     with accelerator.main_process_first():
         coder(work, start)

@@ -3,8 +3,10 @@
 import errno
 import functools
 import os
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -37,6 +39,9 @@ Side = Annotated[int, typer.Option(help="Width of the pictures in pixels: 128, o
 Batch = Annotated[int | None, typer.Option("--batch-size", help="Images a step and process. Default: the preset's.", min=1)]
 
 Model = TypeVar("Model", bound=nn.Module)
+
+ROOT = Path(__file__).parents[1]
+DECIDING = ("--minutes", "--steps", "--batch-size", "--rate", "--seed", "--preset", "--side", "--robust", "--freeze", "--blend")
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
@@ -103,10 +108,21 @@ def alike(ours: nn.Module, theirs: nn.Module) -> bool:
 def tell_start(start: Path | None, run: training.Run):
     """Keep a warm start in the run's log, for the card; say that it does not count where a checkpoint goes on, weights and all."""
     if start and run.kept is None:
-        # The end of its path: which folder of which machine it lies in is nobody's business.
-        run.state["start"] = "/".join(start.resolve().parts[-2:])
+        run.state["start"] = place(start)
     elif start and run.main:
         typer.echo(f"{run.checkpoint} goes on, and --start {start} does not count: choose another --work for a new run.")
+
+
+def place(folder: Path) -> str:
+    """A folder by its path in this checkout, or the end of it: where that lies on this machine is nobody's business."""
+    folder = folder.resolve()
+    return folder.relative_to(ROOT).as_posix() if folder.is_relative_to(ROOT) else "/".join(("...", *folder.parts[-2:]))
+
+
+def given(arguments: Sequence[str]) -> str:
+    """What of a command line decides what was trained, options and values, as a card repeats it."""
+    kept = [f"{name} {value}" for name, value in pairwise(arguments) if name in DECIDING]
+    return " ".join(kept + [part for part in arguments if part.split("=")[0] in DECIDING and "=" in part])
 
 
 def needed(path: Path, recipe: str):
@@ -134,6 +150,7 @@ def start(main: Callable):
     """Run a recipe from the command line; a mistake in what was asked for, a full disk too, is told in a sentence and exits with 2.
     After Ctrl-C it exits with 130, as shells expect."""
     pipelines.hush()
+    training.GIVEN["options"] = given(sys.argv[1:])
     try:
         typer.run(interruptible(main))
     except (UserError, FloatingPointError) as error:

@@ -43,7 +43,11 @@ def test_a_card_of_a_model_that_was_not_trained_stays_as_it_is(tmp_path, capsys)
     for folder in CARDS:
         (root / folder).mkdir(parents=True)
         (root / folder / "README.md").write_text("of other paintings")
-    (work / "referee").mkdir(parents=True)
+    for name in ("clip", "verdict", "heads", "denoiser"):
+        (work / name / "model").mkdir(parents=True)
+    (work / "heads" / "brushwork.json").write_text("{}")
+    (work / "referee" / "model").mkdir(parents=True)
+    (work / "referee" / "model" / "model.safetensors").touch()
     cards.main(work, "one core", root=root)
     changed = [folder for folder in CARDS if (root / folder / "README.md").read_text() != "of other paintings"]
     assert changed == ["probes/embedded/referee"]
@@ -53,18 +57,48 @@ def test_a_card_of_a_model_that_was_not_trained_stays_as_it_is(tmp_path, capsys)
 
 
 def test_a_warm_start_and_when_clean_estimates_came_stand_on_the_card(tmp_path):
-    row = {"step": 50, "seconds": 60, "precision": "no", "start": "plain/model", "_robust": .5}
-    (tmp_path / "work" / "clip").mkdir(parents=True)
+    row = {"step": 50, "seconds": 60, "precision": "no", "start": "plain/model", "options": "--steps 100", "_robust": .5}
+    (tmp_path / "work" / "clip" / "model").mkdir(parents=True)
+    (tmp_path / "work" / "clip" / "model" / "open_clip_model.safetensors").touch()
     for log, clause in (([row, row | {"step": 100, "_estimates": 1.}], "from step 50 or soon after, a twelfth were the denoiser's"),
                         ([row | {"_estimates": 1.}], "autoencoder; a twelfth were the denoiser's clean estimates"),
                         ([row], "autoencoder; a quarter")):
         (tmp_path / "work" / "clip" / "log.json").write_text(json.dumps(log))
         cards.main(tmp_path / "work", "one core", root=tmp_path / "root")
         text = " ".join((tmp_path / "root" / "probes" / "embedded" / "clip" / "README.md").read_text().split())
-        assert "--work work/ --start plain/model`" in text
+        assert "--work work/ --start plain/model --steps 100`" in text
         assert "What the weights that it began with had learned from is not counted above" in text
         assert clause in text
         assert "so that a denoiser may learn under it" not in text
+
+
+def test_a_card_claims_no_more_than_was_trained_here(tmp_path):
+    """Pipeline begun with weights whose images nobody knows here, under an autoencoder that was taken over; CLIP without an autoencoder."""
+    work, card = tmp_path / "work", tmp_path / "root" / "guide" / "embedded" / "README.md"
+    for name, row in (("denoiser", {"step": 4, "seconds": 60, "start": "guide/embedded"}), ("autoencoder", {"taken": "guide/embedded/vae"}),
+                      ("clip", {"step": 4, "seconds": 60, "_autoencoded": 0.})):
+        (work / name).mkdir(parents=True)
+        (work / name / "log.json").write_text(json.dumps([row]))
+    cards.main(work, "one core", root=tmp_path / "root")
+    text = " ".join(card.read_text().split())
+    assert "in the runs below on no test image" in text
+    assert "The autoencoder is that of `guide/embedded/vae`" in text
+    assert "test images may be among it" in text
+    assert "A ratio above 1.1" not in text, "without a table"
+    assert "passed through the autoencoder" not in (tmp_path / "root" / "probes" / "embedded" / "clip" / "README.md").read_text()
+
+
+def test_installed_heads_of_the_same_encoder_keep_their_figures(tmp_path):
+    work, heads = tmp_path / "work", tmp_path / "root" / "probes" / "embedded" / "heads"
+    (work / "heads").mkdir(parents=True)
+    heads.mkdir(parents=True)
+    (work / "heads" / "content.json").write_text(json.dumps({"encoder": "a"}))
+    for name, encoder in (("scene", "a"), ("domain", "b")):
+        (heads / f"{name}.json").write_text(json.dumps({"encoder": encoder, "reliability": f"{name} is known"}))
+    cards.main(work, "one core", root=tmp_path / "root")
+    text = (heads / "README.md").read_text()
+    assert "- Scene: scene is known." in text
+    assert "- Out of domain: not measured." in text
 
 
 def test_kept_is_set_against_recall_and_caricature_is_marked():

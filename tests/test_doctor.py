@@ -50,22 +50,23 @@ def test_a_head_of_another_encoder_is_named_with_a_remedy_also_one_that_no_known
     monkeypatch.setattr(card, "FOLDER", heads)
     failed = [check for check in doctor.examine() if check.ok is False]
     assert [check.name for check in failed] == ["heads"]
-    assert failed[0].found.startswith("domain were fitted to other weights")
+    assert failed[0].found.startswith("fitted to other weights than the embedded encoder's: domain;")
     assert "recipes.assemble" in failed[0].found
 
 
-def test_known_answers_that_cannot_be_had_are_a_sentence_and_leave_the_file(tmp_path):
+@pytest.mark.parametrize("name", ["style", "domain"])
+def test_known_answers_that_cannot_be_had_are_a_sentence_and_leave_the_file(name, tmp_path):
     """As a module, in a copy whose heads are of another encoder."""
     root = Path(doctor.__file__).parents[1]
-    for name in ("guide", "probes", "configs"):
-        shutil.copytree(root / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    head = tmp_path / "probes" / "embedded" / "heads" / "style.json"
+    for part in ("guide", "probes", "configs"):
+        shutil.copytree(root / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
+    head = tmp_path / "probes" / "embedded" / "heads" / f"{name}.json"
     head.write_text(json.dumps(json.loads(head.read_text(encoding="utf-8")) | {"encoder": "0" * 64}), encoding="utf-8")
     kept = (tmp_path / "probes" / "embedded" / "known_answers.json").read_bytes()
     done = subprocess.run([sys.executable, "-m", "guide.doctor"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
-    assert "the style head" in done.stderr
+    assert f": {name}; reinstall" in done.stderr
     assert (tmp_path / "probes" / "embedded" / "known_answers.json").read_bytes() == kept
 
 

@@ -21,8 +21,9 @@ def section(text: str, name: str = "Data and licence") -> str:
 
 def written(work: Path, root: Path) -> dict[str, str]:
     """The cards of a work folder in which every model was trained."""
-    for name in ("clip", "heads", "referee", "verdict", "denoiser"):
-        (work / name).mkdir(parents=True, exist_ok=True)
+    for file in ("clip/model/w", "heads/content", "referee/model/w", "verdict/model/w", "denoiser/unet/w"):
+        (work / file).parent.mkdir(parents=True, exist_ok=True)
+        (work / file).with_suffix(".json" if "heads" in file else ".safetensors").write_text("{}")
     cards.main(work, "one core", root=root)
     return {folder: (root / folder / "README.md").read_text() for folder in CARDS}
 

@@ -69,7 +69,7 @@ def test_assembling_says_what_it_installed_and_which_heads_no_longer_fit(work, t
         (heads / f"{name}.json").write_text(json.dumps(fitted))
     assemble.main(work, tmp_path)
     told = " ".join(capsys.readouterr().out.split())
-    assert "pipeline, clip, referee, preview." in told
+    assert "pipeline, clip, referee." in told
     assert "another CLIP than the one there: domain, style." in told
     config = json.loads((tmp_path / "guide" / "embedded" / "tokenizer_2" / "tokenizer_config.json").read_text())
     assert not {"is_local", "local_files_only", "name_or_path"} & config.keys()
@@ -307,7 +307,48 @@ def test_a_warm_start_brings_its_latents_where_no_autoencoder_was_trained(folder
     brought, theirs = load_file(tmp_path / "work" / "autoencoder" / "vae" / weights), load_file(start / "vae" / weights)
     assert all(torch.equal(value, theirs[name].float()) for name, value in brought.items())
     log = json.loads((tmp_path / "work" / "denoiser" / "log.json").read_text())
-    assert log[-1]["start"] == "guide/embedded", "and its card will say so"
+    assert log[-1]["start"] == ".../guide/embedded", "and its card will say so"
+    assert json.loads((tmp_path / "work" / "autoencoder" / "log.json").read_text()) == [{"taken": ".../embedded/vae"}]
+
+
+def test_what_is_not_there_stays_and_what_no_longer_holds_goes(work, tmp_path, capsys):
+    """A CLIP alone leaves the pipeline; another pipeline takes the sheets of the former one away, and its preview of other latents."""
+    from recipes import assemble
+    first = tmp_path / "root" / "guide" / "embedded"
+    assemble.main(work, tmp_path / "root")
+    (first / "samples.png").touch()
+    before = {path: path.read_bytes() for path in first.rglob("*") if path.is_file()}
+    shutil.copytree(work / "clip" / "model", tmp_path / "alone" / "clip" / "model")
+    capsys.readouterr()
+    assemble.main(tmp_path / "alone", tmp_path / "root")
+    told = " ".join(capsys.readouterr().out.split())
+    assert f"{tmp_path / 'root'}: clip. Beside the clip in {tmp_path / 'alone'} there is no log" in told
+    assert {path: path.read_bytes() for path in first.rglob("*") if path.is_file()} == before
+    for name in ("autoencoder", "clip", "denoiser"):
+        shutil.copytree(work / name, tmp_path / "other" / name)
+    assemble.main(tmp_path / "other", tmp_path / "root")
+    assert (first / "samples.png").exists(), "the same pipeline"
+    for weights in (tmp_path / "other").glob("*/*/diffusion_pytorch_model.safetensors"):
+        stretch(weights)
+    capsys.readouterr()
+    assemble.main(tmp_path / "other", tmp_path / "root")
+    told = " ".join(capsys.readouterr().out.split())
+    assert "Taken away, as another pipeline painted them: samples.png;" in told
+    assert "guidance looks through the whole one" in told
+    assert (first / "preview" / "config.json").read_bytes() == (first / "vae" / "config.json").read_bytes()
+
+
+@pytest.mark.parametrize("start", ["guide/embedded/unet", "probes/embedded/clip"])
+def test_a_denoiser_of_a_wrong_folder_is_told_by_its_name(start, tmp_path):
+    with pytest.raises(UserError, match=rf"--start .*{start} holds no weights"):
+        recipe("denoiser", tmp_path / "no paintings", tmp_path / "work", start=ROOT / start)
+
+
+def test_what_decides_a_run_is_kept_of_its_command_line():
+    from recipes import options
+    typed = ["--data", "/home/me", "--steps", "4", "--rate=0.1", "--start", "/home/me/w", "--device", "cpu"]
+    assert options.given(typed) == "--steps 4 --rate=0.1"
+    assert options.place(ROOT / "guide" / "embedded") == "guide/embedded"
 
 
 def test_a_warm_start_of_the_clip_from_a_wrong_folder_is_told_before_any_image_is_read(tmp_path):
