@@ -45,9 +45,12 @@ def sentences(found: Read, variants: Sequence[str]) -> tuple[str, ...]:
                       for variant in dict.fromkeys(variants)}
         means = {variant: sum(own) / len(own) for variant, own in by_variant.items()}
         if isinstance(term, Constraint):
-            counts = (f"{variant} {int(term.holds(torch.tensor(own)).sum())} of {len(own)} (mean {means[variant]:.3g})"
-                      for variant, own in by_variant.items())
+            kept = {variant: int(term.holds(torch.tensor(own)).sum()) for variant, own in by_variant.items()}
+            counts = (f"{variant} {kept[variant]} of {len(own)} (mean {means[variant]:.3g})" for variant, own in by_variant.items())
             lines.append(f"{name} holds for {', '.join(counts)}.")
+            if "unguided" in kept and not any(kept.values()):
+                lines[-1] += (" It is out of reach here, and reaching for it costs what else was asked for: take a bound nearer to "
+                              f"{means['unguided']:.3g}.")
         else:
             better = "higher" if term.measure.higher_is_better else "lower"
             told = ", ".join(f"{variant} {mean:.3g}" for variant, mean in means.items())

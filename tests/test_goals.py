@@ -132,6 +132,7 @@ def test_one_run_with_everything(tmp_path, painting):
     done = CliRunner().invoke(cli.app, list(command))
     assert done.exit_code == 0, done.output
     assert "content>=0.9 holds for unguided 0 of 2" in done.output
+    assert "It is out of reach here" in " ".join(done.output.split())
     assert "Watched referee:" in done.output
     assert "Toward warm light: unguided" in done.output
     assert "Reference: unguided" in done.output
