@@ -90,7 +90,7 @@ def main(
     if not known.any():
         raise UserError(f"The test split has no painting in a style that the head knows ({', '.join(labels)}).")
     truth, artists = truth[known], tested["artist"][known]
-    long = f"in {given}" if given else trained(work / "clip")
+    long = f"in {options.place(given)}" if given else trained(work / "clip")
     figures = {"trained": f"that one {trained(work / 'plain')}, the robust one {long}"}
     for kind in ("clean", "damaged"):
         logits = {name: getattr(reading, kind)[known] for name, reading in readings.items()}
