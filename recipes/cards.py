@@ -113,7 +113,10 @@ def heads_card(work: Path, hardware: str, root: Path) -> tuple[str, str]:
     log = read(work / "clip" / "log.json") or [{}]
     share, estimates = log[-1].get("_robust", 1), estimated(log)
     coder = ", a twelfth passed through the autoencoder" if log[-1].get("_autoencoded", 1) else ""
-    tower_of = "has this text tower" if text_tower.shared(root) else "has a text tower of its own, of an earlier edition under which its denoiser learned"
+    pipeline = ""
+    if text_tower.has_words(root / "guide" / "embedded"):
+        whose = "this text tower" if text_tower.shared(root) else "a text tower of its own, that of the edition under which its denoiser learned"
+        pipeline = f" The pipeline has {whose}."
     clip = f"""# The small CLIP that steers
 
 {tower.get("embed_dim", "?")}-dimensional embeddings, residual image tower at {tower.get("vision_cfg", {}).get("image_size", "?")} pixels, {text.get("layers", "?")}-layer text tower
@@ -125,7 +128,7 @@ with a vocabulary of {text.get("vocab_size", 0):,} tokens; `open_clip.create_mod
 Contrastive on captions made of style, genre, century or year, artist and title words, beside zero-shot style and genre classification, year regression
 and telling artists apart (those two heads are dropped). Of every batch a sixth was noised, a sixth blurred{coder}{estimates}; a quarter, after the first tenth of
 the run, was replaced by 1-step L2 adversarial examples{"" if share == 1 else f"; in the run above {share:.2g} times as much of all that"}.
-The text tower freezes part-way (`--freeze`); the image tower trains on. The pipeline {tower_of}.
+The text tower freezes part-way (`--freeze`); the image tower trains on.{pipeline}
 
 {measured}
 ## Limits
