@@ -15,6 +15,7 @@ from guide import attained, sheet, watching
 from guide.brief import per_prompt
 from guide.record import typed
 from probes.audit import audit
+from probes.auditing import flags
 from probes.auditing.report import Report
 from probes.image import load, to_pil
 from probes.lineage import Lineage
@@ -81,6 +82,8 @@ class Result:
                 gains.append(f"{name} {(by_variant['guided'] - by_variant['unguided']).mean():+.2f}")
         if gains:
             lines.append(f"Mean gain in log-odds: {', '.join(gains)}; `guide compare` gives intervals.")
+        lines += [f"Signs of reward hacking: {count} of {(frame.variant == 'guided').sum()} with {said}."
+                  for said, count in flags.counted(frame).items()]
         trust = (f"Reliability of {name}: {sentence}" for name, sentence in self.report.summary["reliability"].items())
         return [*lines, *self.bounds, *self.watched, *trust]
 

@@ -138,7 +138,9 @@ def test_what_is_as_far_as_one_painting_from_another_is_said_beside_a_bound_that
     arguments = [-6., -5., 12., 9.], [-4., -4.2, -5., -.8], [False, False, False, True]
     far = told(*arguments, structure=[.2, .1], content=[.8, .7]).lines()
     assert far[0] == ("As far from the photograph as one painting from another: content 0.75 (between paintings 0.48); the bound "
-                      'on structure does not hold that, --keep "content<=0.24" does.')
+                      'on structure does not hold that, --keep "structure<=0.2,content<=0.24" does.')
+    one = told(*arguments, structure=[.2, .1], content=[.8, .1]).lines()
+    assert one[0].startswith("As far from the photograph as one painting from another: content 0.80 in 1 of 2 pictures (between")
     assert not any("As far" in line for line in told(*arguments, structure=[.2, .1], content=[.3, .2]).lines())
 
 

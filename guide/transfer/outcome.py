@@ -83,15 +83,18 @@ class Result:
 
     def _far(self, made: pd.DataFrame) -> list[str]:
         """Distances by which pictures are as far from their photographs as one painting from another: a bound holds no other distance."""
-        means = {name: made[f"distance_{name}"].mean() for name in self.between if f"distance_{name}" in made}
-        far = {name: mean for name, mean in means.items() if mean >= self.between[name]}
+        found = {name: made[f"distance_{name}"].dropna() for name in self.between if f"distance_{name}" in made}
+        far = {name: some for name, own in found.items() if len(some := own[own >= self.between[name]])}
         if not far:
             return []
-        kept = " and ".join(name for name, _ in self.keep if name not in far)
-        said = ", ".join(f"{name} {mean:.2f} (between paintings {self.between[name]:.2f})" for name, mean in far.items())
-        bounds = ",".join(f"{name}<={self.between[name] / 2:.2g}" for name in far)
+        kept = {name: bound for name, bound in self.keep if name not in far}
+        names = " and ".join(kept)
+        counts = {name: f" in {len(some)} of {len(made)} pictures" if len(some) < len(made) else "" for name, some in far.items()}
+        said = ", ".join(f"{name} {some.mean():.2f}{counts[name]} (between paintings {self.between[name]:.2f})"
+                         for name, some in far.items())
+        bounds = ",".join(f"{name}<={bound:.3g}" for name, bound in (kept | {name: self.between[name] / 2 for name in far}).items())
         return [f"As far from the photograph as one painting from another: {said}; "
-                f'{f"the bound on {kept} does not hold that, " if kept else ""}--keep "{bounds}" does.']
+                f'{f"the bound on {names} does not hold that, " if kept else ""}--keep "{bounds}" does.']
 
     def _judged(self, made: pd.DataFrame) -> list[str]:
         """In how many pictures the verdict, which did not steer, puts an asked style first, and in how many photographs it did already."""
