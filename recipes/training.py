@@ -35,7 +35,6 @@ from probes.errors import UserError
 SAVE_EVERY = 120.0  # seconds between checkpoints
 ROOM = 64e6  # bytes; with fewer free, a file that could not be written had no room
 TOLD = "where the run goes on has been said"  # of a KeyboardInterrupt
-TOLD_OF = ("start",)  # of a run's state, in its log
 GIVEN: dict[str, str] = {}  # options of this process's command line, for the log
 COMMON = 2**31  # stands for "all processes" where a stream is seeded by a process
 
@@ -219,7 +218,8 @@ def train(run: Run, losses: Callable[[int, float], dict[str, torch.Tensor]], cli
             if run.step % 50 == 0 or run.progress >= 1:
                 told = {name: float(value) for name, value in means.items()}
                 bar.update(task, completed=run.progress, note=f"{run.step} " + " ".join(f"{k} {v:.3f}" for k, v in told.items()))
-                kind = {"precision": accelerator.mixed_precision} | GIVEN | {key: run.state[key] for key in TOLD_OF if key in run.state}
+                kind = {"precision": accelerator.mixed_precision} | GIVEN
+                kind |= {key: value for key, value in run.state.items() if key == "start"}
                 run.log.append({"step": run.step, "seconds": round(run.seconds)} | kind | {k: round(v, 4) for k, v in told.items()})
             if time.monotonic() - saved > SAVE_EVERY:
                 run.save()

@@ -166,40 +166,6 @@ def test_a_clip_learns_from_a_denoisers_clean_estimates_where_there_is_one(folde
     assert not torch.equal(ours, theirs)
 
 
-def test_a_clean_estimate_is_the_painting_as_far_as_the_denoiser_sees_it():
-    """By the weights that ship: softer than the autoencoder alone makes it, another each time, and still that painting."""
-    from diffusers import AutoencoderTiny, UNet2DConditionModel
-    from torch.nn.functional import interpolate
-
-    from recipes.estimates import estimate_pass
-    embedded = ROOT / "guide" / "embedded"
-    vae = AutoencoderTiny.from_pretrained(embedded / "vae").eval()
-    unet = UNet2DConditionModel.from_pretrained(embedded / "unet").eval()
-    images = interpolate(torch.rand(4, 3, 6, 6, generator=torch.Generator().manual_seed(0)), (96, 96), mode="bicubic").clamp(0, 1)
-    first, again, other = (estimate_pass(vae, unet, torch.Generator().manual_seed(seed))(images) for seed in (0, 0, 1))
-    assert first.shape == images.shape
-    assert 0 <= first.min() < first.max() <= 1
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
-
-    def likeness(pictures: torch.Tensor) -> torch.Tensor:
-        return torch.corrcoef(torch.cat([pictures, images]).flatten(1))[:4, 4:]
-
-    assert (likeness(first).argmax(1) == torch.arange(4)).all()
-    with torch.no_grad():
-        coded = vae.decode(vae.encode(2 * images - 1).latents).sample / 2 + .5
-    assert likeness(first).diagonal().mean() < likeness(coded).diagonal().mean()
-
-
-def test_the_colours_that_an_autoencoder_has_to_keep_are_those_of_blocks_and_not_their_light():
-    from recipes.autoencoder import colours
-
-    assert colours(torch.rand(2, 1, 16, 24).expand(-1, 3, -1, -1)).abs().max() < 1e-6
-    paints = torch.tensor([[0., 1, 0], [1, 0, 1], [1, 0, 0], [0, 0, 1]])
-    found = colours(paints[:, :, None, None].expand(-1, -1, 8, 8))
-    assert torch.allclose(found[:, :, 0, 0], torch.tensor([[1., 0], [-1, 0], [-.5, 1], [-.5, -1]]))
-
-
 def test_a_decoder_goes_as_far_toward_the_sharpened_one_as_it_is_told(work, folder, tmp_path):
     for name in ("autoencoder", "decoder"):
         shutil.copytree(work / name, tmp_path / name)
@@ -342,13 +308,6 @@ def test_what_is_not_there_stays_and_what_no_longer_holds_goes(work, tmp_path, c
 def test_a_denoiser_of_a_wrong_folder_is_told_by_its_name(start, tmp_path):
     with pytest.raises(UserError, match=rf"--start .*{start} holds no weights"):
         recipe("denoiser", tmp_path / "no paintings", tmp_path / "work", start=ROOT / start)
-
-
-def test_what_decides_a_run_is_kept_of_its_command_line():
-    from recipes import options
-    typed = ["--data", "/home/me", "--steps", "4", "--rate=0.1", "--start", "/home/me/w", "--device", "cpu"]
-    assert options.given(typed) == "--steps 4 --rate=0.1"
-    assert options.place(ROOT / "guide" / "embedded") == "guide/embedded"
 
 
 def test_a_warm_start_of_the_clip_from_a_wrong_folder_is_told_before_any_image_is_read(tmp_path):

@@ -170,3 +170,9 @@ def test_two_processes_draw_apart_and_keep_the_same_weights(tmp_path):
         assert torch.equal(value, first["start"][name]) == name.startswith("idle"), name
     assert torch.equal(first["held"], first["parameters"]["held.weight"]), "what froze part-way stays, weight decay and all"
     assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == 6
+
+
+def test_what_decides_a_run_is_kept_of_its_command_line():
+    typed = ["--data", "/home/me", "--steps", "4", "--rate=0.1", "--start", "/home/me/w", "--device", "cpu"]
+    assert options.given(typed) == "--steps 4 --rate=0.1"
+    assert options.place(ROOT / "guide" / "embedded") == "guide/embedded"
